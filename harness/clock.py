@@ -1,0 +1,74 @@
+"""The only reader of real time, and the one place that knows how durations are written.
+
+Everywhere else time is an argument: integer nanoseconds, named `..._ns`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from harness.errors import UsageError
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+# The real functions, bound at import: a subject that freezes or patches `time` (freezegun
+# does) must not stop the observer's clock.
+_time_ns = time.time_ns
+_monotonic_ns = time.monotonic_ns
+
+_UNITS_NS = {
+    "ns": 1,
+    "us": NS_PER_US,
+    "ms": NS_PER_MS,
+    "s": NS_PER_S,
+    "m": 60 * NS_PER_S,
+    "min": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+    "d": 86_400 * NS_PER_S,
+}
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*)")
+
+
+def wall_ns() -> int:
+    """Nanoseconds since 1970 by the machine's clock; it may step."""
+    return _time_ns()
+
+
+def monotonic_ns() -> int:
+    """Nanoseconds since some fixed moment; never steps back."""
+    return _monotonic_ns()
+
+
+def parse_duration_ns(text: str | float) -> int:
+    """
+    Read a duration: `500ms`, `2s`, `1.5h`, or a plain number of seconds.
+
+    Returns:
+        The duration in nanoseconds, zero or more.
+
+    Raises:
+        UsageError: the text is not a duration.
+    """
+    if isinstance(text, (int, float)):
+        text = str(text)
+    found = _DURATION.fullmatch(text.strip())
+    unit = found["unit"] or "s" if found else ""
+    if not found or unit not in _UNITS_NS:
+        raise UsageError(f"{text!r} is not a duration; write for example 500ms, 2s, 10m, 1h or plain seconds")
+    whole, _, fraction = found["number"].partition(".")
+    # Exact integer arithmetic: 0.1s must be 100 000 000 ns on every machine.
+    scale = _UNITS_NS[unit]
+    return int(whole) * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
+
+
+def format_duration(duration_ns: int) -> str:
+    """Write a duration as `parse_duration_ns` reads it, in the largest unit that keeps it whole."""
+    if duration_ns == 0:
+        return "0s"
+    for unit in ("h", "m", "s", "ms", "us"):
+        if duration_ns % _UNITS_NS[unit] == 0:
+            return f"{duration_ns // _UNITS_NS[unit]}{unit}"
+    return f"{duration_ns}ns"
