@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=EXIT_CODES,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_Version())
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((a for a in arguments if not a.startswith("-")), None)
     for verb, summary in VERBS.items():
@@ -84,17 +84,11 @@ def _guarded(args: argparse.Namespace) -> int:
         return 3
 
 
-class _Version:
+class _ShowVersion(argparse.Action):
     """Reads the version only when it is asked for: importlib.metadata is slow to import."""
 
-    def __mod__(self, _: object) -> str:
-        return self._text()
-
-    def __str__(self) -> str:
-        return self._text()
-
-    @staticmethod
-    def _text() -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        return f"harness {version('aggtrade-harness')}"
+        print(f"harness {version('aggtrade-harness')}")
+        parser.exit()
