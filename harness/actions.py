@@ -35,7 +35,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- Manners: in the order in which a connection meets them --------------------------------
 
 
-class Dial(_Value):
+class Dial(_Value, frozen=True):
     """Name resolution and TCP accept. Acted out where the name is resolved, and by the listener."""
 
     resolve: Literal["ok", "fail", "wrong"] = "ok"
@@ -46,7 +46,7 @@ class Dial(_Value):
     accept_delay_ns: int = 0
 
 
-class Tls(_Value):
+class Tls(_Value, frozen=True):
     """The TLS terminator; without meaning on a plain connection."""
 
     certificate: Literal[
@@ -55,7 +55,7 @@ class Tls(_Value):
     handshake: Literal["ok", "stall", "abort", "reset", "plaintext", "alert"] = "ok"
     """`stall`: ClientHello answered by silence; `abort`: FIN after it; `plaintext`: HTTP bytes on the TLS port."""
     alert: int = 40
-    """The fatal alert of `alert` (RFC 8446, section 6): 40 handshake_failure, 70 protocol_version, 112 unrecognized_name."""
+    """Which fatal alert (RFC 8446, section 6): 40 handshake_failure, 70 protocol_version, 112 unrecognized_name."""
     version_max: Literal["", "1.0", "1.1", "1.2", "1.3"] = ""
     """The newest version that the server speaks; empty for all."""
     ciphers: str = ""
@@ -67,7 +67,7 @@ class Tls(_Value):
     """`ragged`: FIN without close_notify, as most real server deaths look."""
 
 
-class Reply(_Value):
+class Reply(_Value, frozen=True):
     """An HTTP answer in place of 101."""
 
     status: int
@@ -76,7 +76,7 @@ class Reply(_Value):
     body: bytes = b""
 
 
-class Upgrade(_Value):
+class Upgrade(_Value, frozen=True):
     """The HTTP upgrade."""
 
     delay_ns: int = 0
@@ -104,7 +104,7 @@ class Upgrade(_Value):
     """Bytes sent in the same segment behind the 101."""
 
 
-class Control(_Value):
+class Control(_Value, frozen=True):
     """Control messages, keepalive and the exchange's own rules."""
 
     ack: Literal["ok", "missing", "wrong_id", "error"] = "ok"
@@ -138,7 +138,7 @@ class Control(_Value):
     """Messages per rolling second; None: the exchange's own setting (5)."""
 
 
-class Link(_Value):
+class Link(_Value, frozen=True):
     """What the network does to bytes, below TLS. `down` is towards the client."""
 
     latency_ns: int = 0
@@ -165,7 +165,7 @@ class Link(_Value):
     """RST after so long without a byte either way; 0 for never."""
 
 
-class Manners(_Value):
+class Manners(_Value, frozen=True):
     """How the exchange behaves towards one connection."""
 
     dial: Dial = Dial()
@@ -178,7 +178,7 @@ class Manners(_Value):
 # --- Actions ----------------------------------------------------------------------------------
 
 
-class Span(_Value, tag="span"):
+class Span(_Value, frozen=True, tag="span"):
     """
     Recorded frames `first` to `last` (exclusive), bytes untouched.
 
@@ -196,7 +196,7 @@ class Span(_Value, tag="span"):
     stretch: float = 1.0
 
 
-class Withhold(_Value, tag="withhold"):
+class Withhold(_Value, frozen=True, tag="withhold"):
     """Recorded frames `first` to `last` (exclusive) are not sent."""
 
     first: int
@@ -210,7 +210,7 @@ class Withhold(_Value, tag="withhold"):
     """Only frames of these streams are withheld, the others of the range are sent; empty for all."""
 
 
-class Send(_Value, tag="send"):
+class Send(_Value, frozen=True, tag="send"):
     """One data message, whole and well framed."""
 
     due_ns: int
@@ -228,7 +228,7 @@ class Send(_Value, tag="send"):
     strike: int = 0
 
 
-class Wire(_Value, tag="wire"):
+class Wire(_Value, frozen=True, tag="wire"):
     """Bytes put on the wire behind what was sent before, framed or not: broken frames, garbage, floods."""
 
     due_ns: int
@@ -240,7 +240,7 @@ class Wire(_Value, tag="wire"):
     strike: int = 0
 
 
-class Close(_Value, tag="close"):
+class Close(_Value, frozen=True, tag="close"):
     """Send a close frame."""
 
     due_ns: int
@@ -256,7 +256,7 @@ class Close(_Value, tag="close"):
     strike: int = 0
 
 
-class Abort(_Value, tag="abort"):
+class Abort(_Value, frozen=True, tag="abort"):
     """RST: what was not yet read on the way is lost."""
 
     due_ns: int
@@ -265,7 +265,7 @@ class Abort(_Value, tag="abort"):
     strike: int = 0
 
 
-class Eof(_Value, tag="eof"):
+class Eof(_Value, frozen=True, tag="eof"):
     """FIN, without a close frame."""
 
     due_ns: int
@@ -274,7 +274,7 @@ class Eof(_Value, tag="eof"):
     strike: int = 0
 
 
-class Change(_Value, tag="change"):
+class Change(_Value, frozen=True, tag="change"):
     """From here on, manners differ."""
 
     due_ns: int

@@ -25,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 # --- Written by the exchange -------------------------------------------------------------------
 
 
-class Attempted(Entry, tag="attempted"):
+class Attempted(Entry, frozen=True, tag="attempted"):
     """A name was resolved, or a connect was tried, on behalf of the subject."""
 
     host: str
@@ -35,7 +35,7 @@ class Attempted(Entry, tag="attempted"):
     fault: int = -1
 
 
-class Opened(Entry, tag="opened"):
+class Opened(Entry, frozen=True, tag="opened"):
     """TCP accepted."""
 
     connection: int
@@ -43,14 +43,14 @@ class Opened(Entry, tag="opened"):
     secure: bool
 
 
-class Secured(Entry, tag="secured"):
+class Secured(Entry, frozen=True, tag="secured"):
     """The TLS handshake completed."""
 
     connection: int
     server_name: str = ""
 
 
-class Refused(Entry, tag="refused"):
+class Refused(Entry, frozen=True, tag="refused"):
     """The connection did not get past a stage, because the exchange did not let it."""
 
     connection: int
@@ -60,14 +60,14 @@ class Refused(Entry, tag="refused"):
     fault: int = -1
 
 
-class Upgraded(Entry, tag="upgraded"):
+class Upgraded(Entry, frozen=True, tag="upgraded"):
     """101 was sent."""
 
     connection: int
     target: str
 
 
-class Subscribed(Entry, tag="subscribed"):
+class Subscribed(Entry, frozen=True, tag="subscribed"):
     """Streams were added to a connection."""
 
     connection: int
@@ -78,7 +78,7 @@ class Subscribed(Entry, tag="subscribed"):
     """Tape time at that moment."""
 
 
-class Unsubscribed(Entry, tag="unsubscribed"):
+class Unsubscribed(Entry, frozen=True, tag="unsubscribed"):
     """Streams were taken off a connection."""
 
     connection: int
@@ -86,7 +86,7 @@ class Unsubscribed(Entry, tag="unsubscribed"):
     tape_ns: int
 
 
-class Controlled(Entry, tag="controlled"):
+class Controlled(Entry, frozen=True, tag="controlled"):
     """A control message, either way."""
 
     connection: int
@@ -95,7 +95,7 @@ class Controlled(Entry, tag="controlled"):
     text: str
 
 
-class Sent(Entry, tag="sent"):
+class Sent(Entry, frozen=True, tag="sent"):
     """Recorded frames went out, bytes untouched."""
 
     connection: int
@@ -108,7 +108,7 @@ class Sent(Entry, tag="sent"):
     """Not at their recorded time, or not in their recorded order."""
 
 
-class Changed(Entry, tag="changed"):
+class Changed(Entry, frozen=True, tag="changed"):
     """Something else went out in the place of a recorded frame."""
 
     connection: int
@@ -117,7 +117,7 @@ class Changed(Entry, tag="changed"):
     fault: int
 
 
-class Added(Entry, tag="added"):
+class Added(Entry, frozen=True, tag="added"):
     """Something went out that is not in the recording."""
 
     connection: int
@@ -125,7 +125,7 @@ class Added(Entry, tag="added"):
     fault: int
 
 
-class Withheld(Entry, tag="withheld"):
+class Withheld(Entry, frozen=True, tag="withheld"):
     """Recorded frames that were due did not go out."""
 
     connection: int
@@ -136,7 +136,7 @@ class Withheld(Entry, tag="withheld"):
     streams: tuple[int, ...] | None = None
 
 
-class Struck(Entry, tag="struck"):
+class Struck(Entry, frozen=True, tag="struck"):
     """A fault did what it does."""
 
     connection: int
@@ -144,7 +144,7 @@ class Struck(Entry, tag="struck"):
     text: str
 
 
-class Beat(Entry, tag="beat"):
+class Beat(Entry, frozen=True, tag="beat"):
     """A ping or pong."""
 
     connection: int
@@ -152,7 +152,7 @@ class Beat(Entry, tag="beat"):
     """`ping sent`, `pong received`, `ping received`, `pong sent`."""
 
 
-class Answered(Entry, tag="answered"):
+class Answered(Entry, frozen=True, tag="answered"):
     """A REST request was answered."""
 
     target: str
@@ -162,7 +162,7 @@ class Answered(Entry, tag="answered"):
     last_id: int = -1
 
 
-class Closed(Entry, tag="closed"):
+class Closed(Entry, frozen=True, tag="closed"):
     """A connection ended."""
 
     connection: int
@@ -178,7 +178,7 @@ class Closed(Entry, tag="closed"):
 # --- Written by the observers around the subject -----------------------------------------------
 
 
-class Accepted(Entry, tag="accepted"):
+class Accepted(Entry, frozen=True, tag="accepted"):
     """The subject took a trade: its tap was called."""
 
     symbol: str
@@ -192,7 +192,7 @@ class Accepted(Entry, tag="accepted"):
     thread: str = ""
 
 
-class Logged(Entry, tag="logged"):
+class Logged(Entry, frozen=True, tag="logged"):
     """A log record reached a handler."""
 
     logger: str
@@ -203,7 +203,7 @@ class Logged(Entry, tag="logged"):
     text: str
 
 
-class Raised(Entry, tag="raised"):
+class Raised(Entry, frozen=True, tag="raised"):
     """An exception reached whoever called the subject."""
 
     where: str
@@ -212,7 +212,7 @@ class Raised(Entry, tag="raised"):
     text: str
 
 
-class HealthRead(Entry, tag="health"):
+class HealthRead(Entry, frozen=True, tag="health"):
     """A health attribute or method was polled, and said something new."""
 
     name: str
@@ -220,7 +220,7 @@ class HealthRead(Entry, tag="health"):
     healthy: bool | None
 
 
-class MetricsRead(Entry, tag="metrics"):
+class MetricsRead(Entry, frozen=True, tag="metrics"):
     """A metric that the subject offers was read; `before_ns` and `at_ns` bracket the call."""
 
     name: str
@@ -228,13 +228,13 @@ class MetricsRead(Entry, tag="metrics"):
     before_ns: int
 
 
-class Exited(Entry, tag="exited"):
+class Exited(Entry, frozen=True, tag="exited"):
     """The subject's process ended."""
 
     code: int
 
 
-class Noted(Entry, tag="noted"):
+class Noted(Entry, frozen=True, tag="noted"):
     """Evidence: seen by us, but no signal, since nobody's alert depends on it."""
 
     what: str
@@ -243,8 +243,9 @@ class Noted(Entry, tag="noted"):
 
 
 AnyEntry = (
-    Attempted | Opened | Secured | Refused | Upgraded | Subscribed | Unsubscribed | Controlled | Sent | Changed | Added
-    | Withheld | Struck | Beat | Answered | Closed | Accepted | Logged | Raised | HealthRead | MetricsRead | Exited | Noted
+    Attempted | Opened | Secured | Refused | Upgraded | Subscribed | Unsubscribed | Controlled
+    | Sent | Changed | Added | Withheld | Struck | Beat | Answered | Closed
+    | Accepted | Logged | Raised | HealthRead | MetricsRead | Exited | Noted
 )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ class Timeline:
         return int(found[0]) if len(found) else None
 
     def retimed(self, offset_ms: int) -> Timeline:
-        """The same tape with the times inside the frames (`E` and `T`) moved by `offset_ms`, all other bytes untouched."""
+        """The same tape with the times inside the frames (`E`, `T`) moved by `offset_ms`, all other bytes untouched."""
         if not offset_ms:
             return self
         return Timeline(

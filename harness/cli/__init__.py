@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((a for a in arguments if not a.startswith("-")), None)
     for verb, summary in VERBS.items():
-        sub = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        sub = verbs.add_parser(verb, help=summary, description=sentence, allow_abbrev=False)
         if verb == chosen:
             # Only the chosen verb is imported, so that --help stays as quick as the interpreter.
             module = importlib.import_module(f"harness.cli.{verb}_")
