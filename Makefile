@@ -1,6 +1,8 @@
 # `make demo` and `make test` need Python 3.11+ and make, nothing else: they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+# pyenv keeps its Pythons off the PATH; tox finds them when they stand at its end.
+PYENV_PATHS = $(shell command -v pyenv >/dev/null 2>&1 && for each in "$$(pyenv root)"/versions/3.1[1-9]*/bin; do printf ':%s' "$$each"; done)
 READY := .venv/.ready
 
 .PHONY: demo test fast lint types layers live matrix benchmarks clean
@@ -25,7 +27,7 @@ layers: $(READY)
 	$(BIN)/lint-imports
 
 matrix: $(READY)  ## every Python that is installed, every websockets that is supported, the wheel
-	$(BIN)/tox run-parallel --parallel 2 --parallel-no-spinner
+	PATH="$$PATH$(PYENV_PATHS)" $(BIN)/tox run $(TOXARGS)
 
 benchmarks: $(READY)
 	for each in benchmarks/*.py; do $(BIN)/python $$each || exit; done
