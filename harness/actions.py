@@ -65,6 +65,8 @@ class Tls(_Value, frozen=True):
     """The server asks for, and insists on, a client certificate."""
     farewell: Literal["notify", "ragged"] = "notify"
     """`ragged`: FIN without close_notify, as most real server deaths look."""
+    tickets: int = -1
+    """Session tickets sent behind the handshake (TLS 1.3); -1 for the library's own number."""
 
 
 class Reply(_Value, frozen=True):
@@ -80,6 +82,8 @@ class Upgrade(_Value, frozen=True):
     """The HTTP upgrade."""
 
     delay_ns: int = 0
+    any_path: bool = False
+    """Unknown paths get 101 instead of 404, and stay silent."""
     stall: bool = False
     """Never answer."""
     reply: Reply | None = None
@@ -136,6 +140,12 @@ class Control(_Value, frozen=True):
     """Send `serverShutdown` so long before the life ends; None: never."""
     message_limit: int | None = None
     """Messages per rolling second; None: the exchange's own setting (5)."""
+    stream_limit: int | None = None
+    """Streams per connection; None: the exchange's own setting (1024)."""
+    any_stream: bool = False
+    """Malformed stream names are acknowledged too, and stay silent."""
+    backlog_bytes_max: int | None = None
+    """A client that leaves more than this unread is closed with 1008; None: the exchange's own setting."""
 
 
 class Link(_Value, frozen=True):
@@ -165,6 +175,21 @@ class Link(_Value, frozen=True):
     """RST after so long without a byte either way; 0 for never."""
 
 
+class Rest(_Value, frozen=True):
+    """How one REST request for trades is answered."""
+
+    reply: Reply | None = None
+    """Answer with this, whatever was asked."""
+    empty: bool = False
+    """Answer `[]`."""
+    stale_ns: int = 0
+    """The newest trades of so long, in tape time, are not in the database yet."""
+    limit: int = 0
+    """At most so many trades per answer; 0 for the documented limits."""
+    stall: bool = False
+    """Never answer."""
+
+
 class Manners(_Value, frozen=True):
     """How the exchange behaves towards one connection."""
 
@@ -173,6 +198,7 @@ class Manners(_Value, frozen=True):
     upgrade: Upgrade = Upgrade()
     control: Control = Control()
     link: Link = Link()
+    rest: Rest = Rest()
 
 
 # --- Actions ----------------------------------------------------------------------------------
@@ -208,6 +234,9 @@ class Withhold(_Value, frozen=True, tag="withhold"):
     """True: REST does not have them either; they are unobtainable, but the hole in the ids stays noticeable."""
     streams: tuple[str, ...] = ()
     """Only frames of these streams are withheld, the others of the range are sent; empty for all."""
+    later: bool = False
+    """The frames are not lost: late `Send`s of the same fault and strike follow. A connection that does not own the
+    strike sends the frames here, in their place, and skips those late `Send`s."""
 
 
 class Send(_Value, frozen=True, tag="send"):
@@ -224,6 +253,10 @@ class Send(_Value, frozen=True, tag="send"):
     """On a combined connection, wrap as data of its stream."""
     stream: int = ANY_STREAM
     """Code of the stream in the timeline; only connections that carry it get this."""
+    fragment_bytes: int = 0
+    """Split into WebSocket frames of so many payload bytes (RFC 6455, section 5.4); 0 for one frame."""
+    between: bytes = b""
+    """Sent as it is between the first two of those frames: a ping, for example."""
     fault: int = NO_FAULT
     strike: int = 0
 
@@ -236,6 +269,8 @@ class Wire(_Value, frozen=True, tag="wire"):
     fault: int
     frame: int = NO_FRAME
     """The recorded frame that these bytes stand in for."""
+    below_tls: bool = False
+    """Put on the socket as they are, without encryption; the same as above on a plain connection."""
     stream: int = ANY_STREAM
     strike: int = 0
 
