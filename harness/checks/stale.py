@@ -1,0 +1,59 @@
+"""Stale: the exchange itself delivered late, and the subject took the old trades as current."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.checks.case import NEVER
+from harness.checks.incident import Incident
+from harness.clock import NS_PER_S
+
+if TYPE_CHECKING:
+    from harness.checks.case import Case
+
+MIN_STALE_NS = 10 * NS_PER_S
+"""Younger data than this may pass as current whatever the deadline; real feeds lag by a few seconds in bursts."""
+
+
+def find(case: Case) -> list[Incident]:
+    """One incident for each stretch of trades that were old when they were sent, and accepted all the same."""
+    if case.question.negative_control or not case.subscribed or not case.question.speed:
+        return []
+    at_ns, tape_ns = case.clock
+    due_ns = at_ns + ((case.tape.timeline.due_ns - tape_ns) / case.question.speed).astype(np.int64)
+    limit_ns = max(min(MIN_STALE_NS, case.question.deadline_ns), 1)
+    age_ns = np.where(case.sent_ns != NEVER, case.sent_ns - due_ns, 0)
+    stale = np.flatnonzero(case.obtainable & case.sent_late & (age_ns > limit_ns) & (case.accepted_ns != NEVER))
+    found = []
+    for symbol in case.question.symbols:
+        mine = [int(frame) for frame in stale if case.tape.symbol(int(frame)) == symbol]
+        if not mine:
+            continue
+        first, last = mine[0], mine[-1]
+        start_ns = int(case.sent_ns[first])
+        ids = case.tape.timeline.trade_ids
+        found.append(
+            Incident(
+                check="stale",
+                stage="receive",
+                start_ns=start_ns,
+                latest_ns=start_ns + case.question.deadline_ns,
+                until_ns=_fresh_after(case, last, symbol),
+                symbol=symbol,
+                wrong=len(mine),
+                ids=(int(ids[first]), int(ids[last])),
+                cause=f"{len(mine)} trades were up to {age_ns[mine].max() / NS_PER_S:.0f} s old when they came, "
+                "and were taken as current",
+                suggestion="compare each trade's own time with the clock, and warn when it lags",
+            )
+        )
+    return found
+
+
+def _fresh_after(case: Case, last: int, symbol: str) -> int | None:
+    for frame in range(last + 1, len(case.sent_ns)):
+        if case.tape.symbol(frame) == symbol and case.accepted_ns[frame] != NEVER:
+            return int(case.accepted_ns[frame])
+    return None
