@@ -1,0 +1,690 @@
+"""One symbol: connect, receive, put in order, hand over; for ever, and never without a word.
+
+    connect ─▶ receive ─▶ sequencer ─▶ ready ─▶ deliver ─▶ callback
+       ▲                     │ hole       ▲
+       └── look (stall)      └─▶ catch up ┘  (REST)
+
+Each box runs as a task of its own. Everything else in here is bookkeeping for `health()`, which reads
+plain attributes and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+
+from orderflow.backfill import PAGE_MAX, BackfillError, RestTrades
+from orderflow.explain import Explanation, explain, is_loopback
+from orderflow.lag import LagMeter
+from orderflow.sequencer import Hole, Sequencer
+from orderflow.trade import Notice, Trade, parse_frame
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from orderflow.remarks import Remarks
+    from orderflow.settings import StreamSettings
+
+    TradeCallback = Callable[[str, Trade], Awaitable[None] | None]
+
+logger = logging.getLogger(__name__)
+
+_PROXY_IS_AN_OPTION = "proxy" in inspect.signature(connect.__init__).parameters
+# A synchronous callback may keep the event loop for so long before others get their turn.
+_TURN_NS = 20_000_000
+_RECEIVE_TURN = 64
+
+
+class LostTrades(msgspec.Struct, frozen=True):
+    """Trades that will never come."""
+
+    hole: Hole
+    at_s: float
+    """Monotonic seconds at which they were given up."""
+    time_ms: int | None
+    """Exchange time of the last trade before them."""
+    reason: str
+
+
+class SymbolFeed:
+    """
+    The aggTrade stream of one symbol.
+
+    Args:
+        symbol: in any case.
+        callback: called with the symbol (upper case) and each trade, in order, once; may be a coroutine function.
+        settings: the limits.
+        rest: where missing trades are fetched.
+        remarks: the rate limit for warnings.
+        ssl_context: what to trust; None for the machine's own store.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        callback: TradeCallback,
+        settings: StreamSettings,
+        *,
+        rest: RestTrades,
+        remarks: Remarks,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.symbol = symbol.upper()
+        self._callback = callback
+        self._settings = settings
+        self._rest = rest
+        self._remarks = remarks
+        self._ssl_context = ssl_context
+        self.sequencer = Sequencer(
+            jump_max=settings.backfill_max,
+            held_max=settings.held_max,
+            max_price_jump=settings.max_price_jump,
+            max_time_jump_ms=int(settings.max_time_jump_s * 1000),
+        )
+        self.lag = LagMeter()
+
+        self.stopping = False
+        self.first_trade = asyncio.Event()
+        self.connected = False
+        self.attempts = 0
+        self.connections = 0
+        self.failures = 0
+        """Attempts and connections in a row that did not last."""
+        self.last_trouble = ""
+        self.down_since_s: float | None = time.monotonic()
+        """Since when no data comes; None while it does."""
+        self.connected_at_s = 0.0
+        self.stream_trades = 0
+        self.last_stream_at_s: float | None = None
+        self.delivered = 0
+        self.last_trade_ms: int | None = None
+        self.invalid = 0
+        self.repaired = 0
+        """Trades fetched over REST."""
+        self.lost: deque[LostTrades] = deque(maxlen=1000)
+        self.lost_count = 0
+        self.callback_errors = 0
+        self.callback_error_at_s: float | None = None
+        self.delivering_since_s: float | None = None
+        self.late_since_s: float | None = None
+        self.lag_ms = 0
+        self.hole_since_s: float | None = None
+        self.quiet_confirmed_at_s: float | None = None
+
+        self._ws: ClientConnection | None = None
+        self._abort_reason = ""
+        self._first_connected_wall_ms = 0
+        self._highest_stream_id = -1
+        self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._open_ended = False
+        self._helpers: set[asyncio.Task[None]] = set()
+        self._catching_up = False
+        self._probing = False
+        self._next_probe_s = 0.0
+        self._quiet_reports = 0
+
+    # --- Connecting --------------------------------------------------------------------------
+
+    @property
+    def uri(self) -> str:
+        """Stream names are case sensitive; a wrong one is accepted and stays silent for ever."""
+        return f"{self._settings.stream_url.rstrip('/')}/{self.symbol.lower()}@aggTrade"
+
+    async def run(self) -> None:
+        """Connect, receive, and connect again, until cancelled."""
+        while not self.stopping:
+            self.attempts += 1
+            logger.info(f"🔌 Attempting to connect to {self.symbol} aggTrades stream...")
+            logger.debug("   URI: %s (attempt %d)", self.uri, self.attempts)
+            began_s, had = time.monotonic(), self.stream_trades
+            was_connected = False
+            try:
+                async with self._dial() as ws:
+                    was_connected = True
+                    self._on_connected(ws)
+                    await self._receive_all(ws)
+            except Exception as error:
+                explanation = explain(error)
+                if explanation.ours:
+                    logger.exception("%s aggTrades stream: unexpected trouble", self.symbol)
+            else:
+                explanation = Explanation("it ended")
+            finally:
+                self.connected = False
+                self._ws = None
+            if self.stopping:
+                return
+            lasted = self.stream_trades > had and time.monotonic() - began_s >= self._settings.backoff_reset_s
+            self.failures = 1 if lasted else self.failures + 1
+            pause_s = self._pause_s(explanation)
+            self._report_trouble(explanation, pause_s, was_connected=was_connected)
+            await asyncio.sleep(pause_s)
+
+    def _dial(self) -> connect:
+        settings = self._settings
+        options: dict[str, Any] = {}
+        parts = urlsplit(self.uri)
+        if parts.scheme == "wss" and self._ssl_context is not None:
+            options["ssl"] = self._ssl_context
+        if _PROXY_IS_AN_OPTION and is_loopback(parts.hostname):
+            # websockets 15 and later send even loopback through HTTPS_PROXY.
+            options["proxy"] = None
+        return connect(
+            self.uri,
+            compression=None,  # it halves the rate, and the exchange does not need it
+            open_timeout=settings.open_timeout_s,
+            ping_interval=settings.ping_interval_s,
+            ping_timeout=settings.ping_timeout_s,
+            close_timeout=settings.close_timeout_s,
+            max_size=settings.message_size_max,
+            **options,
+        )
+
+    def _on_connected(self, ws: ClientConnection) -> None:
+        self._ws = ws
+        self._abort_reason = ""
+        self.connections += 1
+        self.connected_at_s = time.monotonic()
+        self.connected = True
+        logger.info(f"🐋 Connected to {self.symbol} aggTrades stream")
+        if self.connections == 1:
+            self._first_connected_wall_ms = time.time_ns() // 1_000_000
+        else:
+            # Nothing is replayed on a new connection: what passed meanwhile is a gap, known before the next trade.
+            self.sequencer.holding = self.sequencer.last_id is None and self._settings.backfill
+            self._want_catch_up(open_ended=True)
+
+    def _pause_s(self, explanation: Explanation) -> float:
+        settings = self._settings
+        pause_s = min(settings.backoff_first_s * 2.0 ** min(self.failures - 1, 20), settings.backoff_max_s)
+        pause_s *= random.uniform(0.5, 1.0)  # so that many clients do not come back in step
+        if explanation.retry_after_s is not None:
+            pause_s = max(pause_s, explanation.retry_after_s * random.uniform(1.0, 1.05))
+        return pause_s
+
+    def _report_trouble(self, explanation: Explanation, pause_s: float, *, was_connected: bool) -> None:
+        now_s = time.monotonic()
+        if self.down_since_s is None:
+            self.down_since_s = now_s if self.last_stream_at_s is None else self.last_stream_at_s
+        down_s = now_s - self.down_since_s
+        level = logging.ERROR if down_s >= self._settings.down_error_s else explanation.level
+        self.last_trouble = self._abort_reason or explanation.text
+        last_id = self.sequencer.last_id
+        missed = "nothing has been received yet" if last_id is None else f"trades from id {last_id + 1} on are missing"
+        logger.log(
+            level,
+            "⚠️ %s aggTrades stream: %s: %s; no data for %.1f s, %s; next attempt (%d) in %.1f s",
+            self.symbol,
+            "connection lost" if was_connected else "cannot connect",
+            self.last_trouble,
+            down_s,
+            missed,
+            self.attempts + 1,
+            pause_s,
+        )
+
+    def abort(self, reason: str) -> None:
+        """Cut the connection, so that a new one is made; a handshake with a dead peer would only take time."""
+        self._abort_reason = reason
+        if self._ws is not None:
+            self._ws.transport.abort()
+
+    # --- Receiving ---------------------------------------------------------------------------
+
+    async def _receive_all(self, ws: ClientConnection) -> None:
+        count = 0
+        while True:
+            # Not `async for`: that ends without a word when the exchange closes with 1000 or 1001.
+            self.receive(await ws.recv())
+            count += 1
+            if len(self.sequencer.ready) >= self._settings.backlog_max:
+                self._drained.clear()
+                self._say(
+                    logging.WARNING,
+                    "backlog",
+                    "%s: %d trades wait for the callback, which is too slow; reading is paused",
+                    self.symbol,
+                    len(self.sequencer.ready),
+                )
+                await self._drained.wait()
+            elif count % _RECEIVE_TURN == 0:
+                await asyncio.sleep(0)
+
+    def receive(self, message: str | bytes) -> None:
+        """Take in one message of the stream."""
+        parsed = parse_frame(message, self.symbol)
+        if isinstance(parsed, Notice):
+            self._on_notice(parsed)
+            return
+        sequencer, trade_id = self.sequencer, parsed.agg_trade_id
+        last_id = sequencer.last_id
+        outcome = sequencer.offer(parsed, time.monotonic_ns())
+        # A repeat is no sign of life: a frozen feed sends the same trade for ever.
+        if trade_id > self._highest_stream_id or outcome in {"backwards", "far", "reset"}:
+            self._on_fresh(trade_id)
+        if outcome == "ready":
+            self._wake.set()
+        elif outcome == "held":
+            self._on_held()
+        elif outcome == "suspect":
+            self._say(
+                logging.WARNING,
+                "suspect",
+                "%s: trade %d is not plausible (%s); REST is asked before it counts",
+                self.symbol,
+                trade_id,
+                sequencer.suspect_reason,
+            )
+            self._note_hole()
+            self._want_catch_up()
+        elif outcome in {"backwards", "far", "reset"}:
+            self._on_elsewhere(outcome, trade_id, last_id)
+
+    def _on_fresh(self, trade_id: int) -> None:
+        self._highest_stream_id = trade_id
+        self.stream_trades += 1
+        self.last_stream_at_s = time.monotonic()
+        self.down_since_s = None
+        self.quiet_confirmed_at_s = None
+        self._quiet_reports = 0
+
+    def _on_notice(self, notice: Notice) -> None:
+        if notice.kind == "reply":
+            logger.info("%s: %s", self.symbol, notice.text)
+            return
+        if notice.kind == "shutdown":
+            logger.warning("⚠️ %s: %s; a new connection will be made", self.symbol, notice.text)
+            return
+        self.invalid += 1
+        self._say(logging.WARNING, f"notice {notice.kind}", "⚠️ %s: a frame was rejected: %s", self.symbol, notice.text)
+
+    def _on_held(self) -> None:
+        if self.sequencer.last_id is None:
+            return  # holding, until REST has told what came before
+        self._note_hole()
+        if self.sequencer.full:
+            self._lose(f"{self.sequencer.held_count} later trades were waiting")
+        else:
+            self._want_catch_up(grace_s=self._settings.reorder_grace_s)
+
+    def _note_hole(self) -> None:
+        if self.hole_since_s is None:
+            self.hole_since_s = time.monotonic()
+
+    def _on_elsewhere(self, outcome: str, trade_id: int, last_id: int | None) -> None:
+        if outcome == "reset":
+            self.lag.forget()
+            self._wake.set()
+            logger.warning(
+                "⚠️ %s: the numbering changed: after id %s it goes on with %d; what lies between cannot be known",
+                self.symbol,
+                last_id,
+                trade_id,
+            )
+        else:
+            self._say(
+                logging.WARNING,
+                f"elsewhere {outcome}",
+                "⚠️ %s: a new trade has id %d after %s (%s); it is held back until more follow",
+                self.symbol,
+                trade_id,
+                last_id,
+                "from the past" if outcome == "backwards" else "from far ahead",
+            )
+
+    def _say(self, level: int, kind: str, message: str, *args: object) -> None:
+        self._remarks.say(time.monotonic(), level, f"{self.symbol} {kind}", message, *args)
+
+    # --- Catching up over REST ---------------------------------------------------------------
+
+    def _help(self, name: str, work: Awaitable[None]) -> None:
+        # Short work of its own; held, since the event loop does not, and never ending in silence.
+        async def watched() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("%s: %s failed", self.symbol, name)
+
+        task = asyncio.get_running_loop().create_task(watched(), name=f"{name} {self.symbol}")
+        self._helpers.add(task)
+        task.add_done_callback(self._helpers.discard)
+
+    @property
+    def helpers(self) -> list[asyncio.Task[None]]:
+        """Short-lived tasks of this feed that are still running."""
+        return list(self._helpers)
+
+    def _want_catch_up(self, *, open_ended: bool = False, grace_s: float = 0.0) -> None:
+        self._open_ended = self._open_ended or open_ended
+        if not self._catching_up:
+            self._catching_up = True
+            self._help("catching up", self._catch_up(grace_s))
+
+    async def _catch_up(self, grace_s: float) -> None:
+        sequencer = self.sequencer
+        try:
+            if grace_s:
+                await asyncio.sleep(grace_s)
+            hole = sequencer.hole()
+            if hole is not None and sequencer.suspect is None:
+                self._say(
+                    logging.WARNING,
+                    "gap",
+                    "⚠️ %s: trades %s are missing; they are asked for over REST",
+                    self.symbol,
+                    hole,
+                )
+            if hole is not None or self._open_ended:
+                await self._fetch_missing()
+        finally:
+            self._catching_up = False
+            self._open_ended = False
+            if sequencer.holding:
+                sequencer.release(time.monotonic_ns())
+            self._wake.set()
+            if sequencer.hole() is None:
+                self.hole_since_s = None
+            elif not self.stopping:
+                # Another hole opened behind the first.
+                self._want_catch_up(grace_s=self._settings.reorder_grace_s)
+
+    async def _fetch_missing(self) -> None:
+        settings, sequencer = self._settings, self.sequencer
+        if not settings.backfill:
+            self._lose("asking REST is switched off")
+            return
+        deadline_s = time.monotonic() + settings.backfill_timeout_s
+        before, delay_s, trouble = self.repaired, 0.2, "REST does not have them"
+        while sequencer.hole() is not None or self._open_ended:
+            if time.monotonic() >= deadline_s:
+                self._lose(trouble)
+                break
+            try:
+                if await self._fetch_page():
+                    deadline_s = time.monotonic() + settings.backfill_timeout_s
+                    continue
+            except BackfillError as error:
+                trouble = str(error)
+                left_s = deadline_s - time.monotonic()
+                if error.retry_after_s is not None and error.retry_after_s > left_s:
+                    self._lose(trouble)
+                    break
+            if sequencer.hole() is None and not self._open_ended:
+                break
+            # The database behind REST may be a little behind the stream: ask again.
+            await asyncio.sleep(min(delay_s, max(deadline_s - time.monotonic(), 0.01)))
+            delay_s = min(delay_s * 2, 2.0)
+        if self.repaired > before:
+            logger.info("%s: %d trades fetched over REST", self.symbol, self.repaired - before)
+
+    async def _fetch_page(self) -> bool:
+        """Ask once; True when that got us further."""
+        sequencer = self.sequencer
+        last_id, suspect = sequencer.last_id, sequencer.suspect
+        if last_id is None:
+            page = await self._rest.page(self.symbol, start_ms=self._first_connected_wall_ms)
+        else:
+            page = await self._rest.page(self.symbol, from_id=last_id + 1)
+        self.repaired += sequencer.fill(page, time.monotonic_ns())
+        self._wake.set()
+        if suspect is not None and sequencer.suspect is not suspect:
+            self._compare_suspect(suspect, page)
+        if page and sequencer.last_id == last_id and last_id is not None:
+            first_id = page[0].agg_trade_id
+            if 1 < first_id - last_id <= self._settings.backfill_max:
+                self._lose("REST does not have them either", until=first_id)
+            else:
+                self._open_ended = False
+                logger.warning(
+                    "⚠️ %s: REST goes on with id %d after %d: its numbering differs from the stream's",
+                    self.symbol,
+                    first_id,
+                    last_id,
+                )
+        elif len(page) < PAGE_MAX:
+            self._open_ended = False
+        while len(sequencer.ready) >= self._settings.backlog_max:
+            self._drained.clear()
+            await self._drained.wait()
+        return sequencer.last_id != last_id
+
+    def _compare_suspect(self, suspect: Trade, page: list[Any]) -> None:
+        for item in page:
+            if item.agg_trade_id == suspect.agg_trade_id:
+                same = isinstance(item, Trade) and (item.price_units, item.quantity_units, item.time_ms) == (
+                    suspect.price_units,
+                    suspect.quantity_units,
+                    suspect.time_ms,
+                )
+                said = f"price {item.price_text}, time {item.time_ms}" if isinstance(item, Trade) else "a voided trade"
+                logger.log(
+                    logging.INFO if same else logging.WARNING,
+                    "%s: REST %s trade %d (%s)",
+                    self.symbol,
+                    "confirms" if same else "corrects",
+                    suspect.agg_trade_id,
+                    said,
+                )
+
+    def _lose(self, reason: str, *, until: int | None = None) -> None:
+        last = self.sequencer.last
+        hole = self.sequencer.give_up(time.monotonic_ns(), until)
+        self._open_ended = False
+        self._wake.set()
+        if hole is None:
+            logger.warning("⚠️ %s: what was traded while the stream was away cannot be fetched: %s", self.symbol, reason)
+            return
+        self.lost_count += hole.count
+        self.lost.append(LostTrades(hole, time.monotonic(), None if last is None else last.time_ms, reason))
+        logger.warning("⚠️ %s: trades %s are lost for good: %s", self.symbol, hole, reason)
+
+    # --- Handing over ------------------------------------------------------------------------
+
+    async def deliver(self) -> None:
+        """Call the callback for each trade, in order, until cancelled."""
+        ready = self.sequencer.ready
+        resume_at = self._settings.backlog_max // 2
+        while True:
+            turn_ends_ns = time.monotonic_ns() + _TURN_NS
+            while ready:
+                trade = ready.popleft()
+                self.delivering_since_s = time.monotonic()
+                try:
+                    result = self._callback(self.symbol, trade)
+                    if result is not None and inspect.isawaitable(result):
+                        await result
+                except Exception:
+                    self._on_callback_error(trade)
+                self.delivering_since_s = None
+                self._on_delivered(trade)
+                if len(ready) <= resume_at:
+                    self._drained.set()
+                if time.monotonic_ns() >= turn_ends_ns:
+                    await asyncio.sleep(0)
+                    turn_ends_ns = time.monotonic_ns() + _TURN_NS
+            self._drained.set()
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _on_delivered(self, trade: Trade) -> None:
+        self.delivered += 1
+        self.last_trade_ms = trade.time_ms
+        if self.delivered == 1:
+            self.first_trade.set()
+        if trade.event_time_ms is None:
+            return  # fetched over REST: late by nature, and said so already
+        self.lag_ms = self.lag.measure(trade.event_time_ms, time.monotonic_ns(), time.time_ns())
+        max_ms = self._settings.max_lag_s * 1000
+        if self.lag_ms > max_ms:
+            self._on_late()
+        elif self.late_since_s is not None and self.lag_ms < max_ms / 2:
+            logger.info("%s: trades are on time again (%.1f s behind)", self.symbol, self.lag_ms / 1000)
+            self.late_since_s = None
+
+    def _on_late(self) -> None:
+        now_s = time.monotonic()
+        if self.late_since_s is None:
+            self.late_since_s = now_s
+        backlog = len(self.sequencer.ready)
+        if backlog > 100:
+            why = f"the callback is too slow, {backlog} trades wait for it"
+        elif self.lag.relative_ms < self.lag.absolute_ms / 2:
+            why = "they have been since the first one; or the clock of this machine is wrong"
+        else:
+            why = "the exchange or the network has fallen behind, or this program is too slow to read"
+        self._say(
+            logging.WARNING,
+            "late",
+            "⚠️ %s: trades are %.1f s behind the market: %s",
+            self.symbol,
+            self.lag_ms / 1000,
+            why,
+        )
+
+    def _on_callback_error(self, trade: Trade) -> None:
+        self.callback_errors += 1
+        now_s = time.monotonic()
+        first = self.callback_error_at_s is None or now_s - self.callback_error_at_s >= self._settings.remark_interval_s
+        self.callback_error_at_s = now_s
+        if first:
+            logger.exception("❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id)  # noqa: LOG004
+        else:
+            self._say(
+                logging.ERROR, "callback", "❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id
+            )
+
+    # --- Watching ----------------------------------------------------------------------------
+
+    def look(self, now_s: float) -> None:
+        """Look for what no event announces; called all the time by the supervisor."""
+        since_s = self.delivering_since_s
+        if since_s is not None and now_s - since_s > self._settings.callback_timeout_s:
+            self._say(
+                logging.WARNING,
+                "callback slow",
+                "⚠️ %s: the callback has been busy with one trade for %.1f s; %d wait",
+                self.symbol,
+                now_s - since_s,
+                len(self.sequencer.ready),
+            )
+        if not self.connected or self._probing or not self._drained.is_set():
+            return
+        age_s = now_s - self.signs_of_life_s
+        if age_s >= self._settings.stall_timeout_s and now_s >= self._next_probe_s:
+            self._probing = True
+            self._help("looking into the silence", self._probe())
+
+    @property
+    def signs_of_life_s(self) -> float:
+        """Monotonic time of the last new trade on this connection, or of its beginning."""
+        return max(self.last_stream_at_s or 0.0, self.connected_at_s)
+
+    async def _probe(self) -> None:
+        """Silence: ask REST whether the market is silent too."""
+        settings, ws = self._settings, self._ws
+        try:
+            newer = await self._newer_trades() if settings.backfill else "nobody can be asked whether there were any"
+            age_s = time.monotonic() - self.signs_of_life_s
+            if ws is not self._ws or age_s < settings.stall_timeout_s:
+                return  # it moved meanwhile
+            if newer:
+                self.abort(f"no trade for {age_s:.1f} s on an open connection, {newer}")
+                return
+            self.quiet_confirmed_at_s = time.monotonic()
+            report_at_s = settings.quiet_timeout_s * 2**self._quiet_reports
+            quiet_s = time.monotonic() - max(self.last_stream_at_s or 0.0, self.down_since_s or 0.0)
+            if quiet_s >= report_at_s:
+                self._quiet_reports += 1
+                self.abort(f"no trade for {quiet_s:.1f} s, and REST has none either: the market is quiet, or halted")
+            elif self._quiet_reports == 0:
+                logger.info("%s: no trade for %.1f s; REST confirms that the market is quiet", self.symbol, age_s)
+        finally:
+            self._next_probe_s = time.monotonic() + settings.stall_timeout_s / 4
+            self._probing = False
+
+    async def _newer_trades(self) -> str:
+        """Say what REST has that the stream did not bring; empty when nothing."""
+        last_id = self.sequencer.last_id
+        try:
+            if last_id is None:
+                page = await self._rest.page(self.symbol, start_ms=self._first_connected_wall_ms)
+            else:
+                page = await self._rest.page(self.symbol, from_id=last_id + 1)
+        except BackfillError as error:
+            return f"and whether there were any cannot be learnt: {error}"
+        if not page:
+            return ""
+        # They may have happened this very moment and be on their way.
+        await asyncio.sleep(min(1.0, self._settings.stall_timeout_s / 4))
+        return f"while REST has {len(page)}{'+' if len(page) >= PAGE_MAX else ''} newer ones"
+
+    def trouble(self, now_s: float) -> list[str]:
+        """Say what is wrong with this feed at the moment; empty when nothing is. Safe from any thread."""
+        settings, reasons = self._settings, []
+        age_s = now_s - self.signs_of_life_s
+        if not self.connected:
+            what = "not connected" if self.connections else f"never connected ({self.attempts} attempts)"
+            reasons.append(f"{what}{': ' + self.last_trouble if self.last_trouble else ''}")
+        elif age_s >= settings.quiet_timeout_s:
+            reasons.append(f"no trade for {age_s:.1f} s")
+        elif age_s >= settings.stall_timeout_s and self.quiet_confirmed_at_s is None:
+            reasons.append(f"no trade for {age_s:.1f} s on an open connection")
+        elif self.stream_trades == 0 and age_s >= settings.start_timeout_s:
+            reasons.append(f"connected for {age_s:.1f} s, and not one trade yet")
+        elif self.down_since_s is not None and self.connections > 1:
+            reasons.append("reconnected, and no trade yet")
+        since_s = self.hole_since_s
+        if since_s is not None and now_s - since_s > 1.0:
+            reasons.append(f"trades are missing since {now_s - since_s:.1f} s; later ones are held back")
+        gone = [lost for lost in list(self.lost) if now_s - lost.at_s < settings.hole_memory_s]
+        if gone:
+            count = sum(lost.hole.count for lost in gone)
+            reasons.append(f"{count} trades were lost in the last {settings.hole_memory_s:.0f} s: {gone[-1].reason}")
+        if self.late_since_s is not None:
+            reasons.append(f"trades are {self.lag_ms / 1000:.1f} s behind the market")
+        since_s = self.delivering_since_s
+        if since_s is not None and now_s - since_s > settings.callback_timeout_s:
+            reasons.append(f"the callback has been busy with one trade for {now_s - since_s:.1f} s")
+        error_at_s = self.callback_error_at_s
+        if error_at_s is not None and now_s - error_at_s < 60.0:
+            reasons.append(f"the callback failed {self.callback_errors} times")
+        return reasons
+
+    def health(self, now_s: float) -> dict[str, Any]:
+        """Everything that is known about this feed. Safe from any thread."""
+        reasons = self.trouble(now_s)
+        starting = self.stream_trades == 0 and self.failures == 0 and not reasons
+        age_s = None if self.last_stream_at_s is None else round(now_s - self.last_stream_at_s, 3)
+        return {
+            "ok": not reasons,
+            "status": "starting" if starting else "live" if not reasons else "trouble",
+            "reasons": reasons,
+            "connected": self.connected,
+            "attempts": self.attempts,
+            "connections": self.connections,
+            "trades": self.delivered,
+            "last_id": self.sequencer.last_id,
+            "last_trade_ms": self.last_trade_ms,
+            "last_trade_age_s": age_s,
+            "lag_s": self.lag_ms / 1000,
+            "backlog": len(self.sequencer.ready),
+            "held": self.sequencer.held_count,
+            "duplicates": self.sequencer.duplicates,
+            "put_right": self.sequencer.put_right,
+            "repaired": self.repaired,
+            "lost": self.lost_count,
+            "invalid": self.invalid,
+            "callback_errors": self.callback_errors,
+        }
