@@ -1,0 +1,27 @@
+"""python-binance: `AsyncClient.create()`, `BinanceSocketManager`, `await socket.recv()` in a loop, as its documentation shows."""
+
+import asyncio
+
+from binance import AsyncClient, BinanceSocketManager
+
+DOCUMENTATION = "python-binance 1.0.37, Websockets: BinanceSocketManager usage"
+
+
+class Service:
+    async def start(self, symbols):
+        self.task = asyncio.create_task(self.main(symbols[0]))
+
+    async def main(self, symbol):
+        client = await AsyncClient.create()
+        manager = BinanceSocketManager(client)
+        async with manager.aggtrade_socket(symbol.upper()) as socket:
+            while True:
+                trade = await socket.recv()
+                self.on_trade(trade["s"], trade)
+
+    def on_trade(self, symbol, trade):
+        pass
+
+    async def stop(self):
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
