@@ -1,0 +1,144 @@
+"""From `module:attribute` to an object, and what it offers: start, stop, tap, health."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import SubjectError, nearest
+
+START_NAMES = ("start", "start_async", "run", "connect", "run_forever", "start_stream", "main")
+STOP_NAMES = ("stop", "stop_async", "aclose", "close", "shutdown", "disconnect")
+ITERATOR_NAMES = ("trades", "stream", "__aiter__")
+TAP_PATHS = ("accepted", "analyzer.whale_detector.update", "whale_detector.update", "analyzer.update_trade", "on_trade")
+"""Where a subject takes trades, in the order in which we look."""
+METHODS = (
+    "health",
+    "status",
+    "is_healthy",
+    "healthy",
+    "get_status",
+    "get_health",
+    "is_running",
+    "is_connected",
+    "is_alive",
+)
+FLAGS = ("running", "connected", "alive", "state", "is_open")
+HEALTH_NAMES = (*METHODS, *FLAGS)
+
+
+class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in a subject."""
+
+    start: str
+    stop: str
+    """Empty when there is none."""
+    tap: str
+    """Empty when there is none yet; it may come with start()."""
+    health: tuple[str, ...]
+
+
+def load(spec: str, path: str = ".") -> Any:
+    """
+    Import a subject and make one.
+
+    Args:
+        spec: `module:attribute`; a class or factory, called with no arguments.
+        path: folder to import from, in front of everything else.
+
+    Raises:
+        SubjectError: it cannot be imported or made; the sentence says which and where.
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if not colon or not module_name or not attribute:
+        raise SubjectError(f"{spec!r} is no subject; write module:attribute, for example bot.flow:OrderFlowService")
+    folder = str(Path(path).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        target: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        if missing.name and (module_name == missing.name or module_name.startswith(missing.name + ".")):
+            raise SubjectError(
+                f"no module named {missing.name!r} in {folder} or on the path (subject {spec})"
+            ) from missing
+        raise SubjectError(f"{module_name} cannot be imported: {missing}") from missing
+    except Exception as problem:
+        raise SubjectError(
+            f"{module_name} cannot be imported: {type(problem).__name__}: {problem}{_where(problem)}"
+        ) from problem
+    for name in attribute.split("."):
+        if not hasattr(target, name):
+            public = [word for word in vars(target) if not word.startswith("_")]
+            raise SubjectError(f"{module_name} has no {name!r}: {nearest(name, public, noun='name')}")
+        target = getattr(target, name)
+    return make(target, spec)
+
+
+def make(target: Any, spec: str) -> Any:
+    """Call a class or factory; an object that is neither is the subject itself."""
+    if not callable(target) or not (inspect.isclass(target) or inspect.isroutine(target)):
+        return target
+    try:
+        return target()
+    except Exception as problem:
+        raise SubjectError(f"{spec}() raised {type(problem).__name__}: {problem}{_where(problem)}") from problem
+
+
+def anatomy(subject: Any, tap: str | None = None) -> Anatomy:
+    """
+    Find what a subject offers.
+
+    Raises:
+        SubjectError: there is no way to start it.
+    """
+    start = next((name for name in START_NAMES if callable(getattr(subject, name, None))), "")
+    start = start or next((name for name in ITERATOR_NAMES if callable(getattr(subject, name, None))), "")
+    if not start:
+        raise SubjectError(
+            f"{type(subject).__name__} has none of {', '.join(START_NAMES)}: write a small class that has start(symbols)"
+        )
+    return Anatomy(
+        start=start,
+        stop=next((name for name in STOP_NAMES if callable(getattr(subject, name, None))), ""),
+        tap=tap or next((path for path in TAP_PATHS if exists(subject, path)), ""),
+        health=tuple(name for name in HEALTH_NAMES if has_health(subject, name)),
+    )
+
+
+def exists(subject: Any, path: str) -> bool:
+    """Whether a dotted path leads somewhere."""
+    for name in path.split("."):
+        if not hasattr(subject, name):
+            return False
+        subject = getattr(subject, name)
+    return True
+
+
+def has_health(subject: Any, name: str) -> bool:
+    """Whether a health name is there and can be read without arguments."""
+    try:
+        value = getattr(subject, name, None)
+    except Exception:
+        return False
+    if value is None:
+        return False
+    if not callable(value):
+        return True
+    if name not in METHODS:
+        return False
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _where(problem: BaseException) -> str:
+    frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

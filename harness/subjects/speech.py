@@ -1,0 +1,193 @@
+"""What the subject says: log records that reach a handler, and, as evidence, everything else.
+
+`logging.Logger.callHandlers` is where a record goes to its handlers: a handler of our own on the root
+logger would miss `propagate = False`, `dictConfig` would remove it, and a record factory would
+count what filters drop. A record that no handler takes told nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, TextIO
+
+from harness.clock import monotonic_ns
+from harness.ledger import Logged, Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from harness.ledger import Entry
+
+INFO = logging.INFO
+TEXT_MAX = 400
+
+
+class Speech:
+    """
+    Writes down what is logged, printed and left uncaught, while the context lasts.
+
+    Args:
+        write: takes the entries.
+        ignored_threads: names of threads that are ours; by prefix.
+        echo: also pass on what is printed.
+    """
+
+    def __init__(self, write: Callable[[Entry], None], *, ignored_threads: tuple[str, ...], echo: bool = False) -> None:
+        self._write = write
+        self._ignored = ignored_threads
+        self._echo = echo
+        self._inside = threading.local()
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Speech:
+        """Begin to listen."""
+        self._listen_to_logging()
+        self._listen_to_streams()
+        self._listen_to_hooks()
+        # What a program around the subject would have: INFO records are made at all. No handler is
+        # added, since that would make every record reach one.
+        root = logging.getLogger()
+        level = root.level
+        if level in (logging.NOTSET, logging.WARNING):
+            root.setLevel(INFO)
+            self._undo.append(lambda: root.setLevel(level))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop listening."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _ours(self) -> bool:
+        return threading.current_thread().name.startswith(self._ignored)
+
+    # --- Logging ------------------------------------------------------------------------------------
+
+    def _listen_to_logging(self) -> None:
+        original = logging.Logger.callHandlers
+
+        def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+            reached = record.levelno >= INFO and not self._ours() and _reaches(logger, record)
+            self._inside.logging = True
+            try:
+                original(logger, record)
+            finally:
+                self._inside.logging = False
+            if reached:
+                self._write(_entry(record))
+
+        logging.Logger.callHandlers = call_handlers  # type: ignore[assignment,method-assign] # the one place all records pass
+        self._undo.append(lambda: setattr(logging.Logger, "callHandlers", original))
+
+    # --- What is only printed -----------------------------------------------------------------------
+
+    def _listen_to_streams(self) -> None:
+        for name, what in (("stdout", "print"), ("stderr", "stderr")):
+            before = getattr(sys, name)
+            setattr(sys, name, _Tee(before if self._echo else None, lambda line, what=what: self._printed(what, line)))
+            self._undo.append(lambda name=name, before=before: setattr(sys, name, before))  # type: ignore[misc] # bound now
+
+    def _printed(self, what: str, line: str) -> None:
+        # A handler that writes a record to stderr was heard as a record already.
+        if not getattr(self._inside, "logging", False) and not self._ours():
+            self._write(Noted(at_ns=monotonic_ns(), what=what, text=line[:TEXT_MAX]))
+
+    # --- What nobody caught -------------------------------------------------------------------------
+
+    def _listen_to_hooks(self) -> None:
+        def in_thread(args: threading.ExceptHookArgs) -> None:
+            name = args.thread.name if args.thread else "?"
+            if not name.startswith(self._ignored):
+                text = f"thread {name} died of {_brief(args.exc_type, args.exc_value, args.exc_traceback)}"
+                self._write(Noted(at_ns=monotonic_ns(), what="thread", text=text))
+
+        def unraisable(args: Any) -> None:
+            text = (
+                f"{args.err_msg or 'exception ignored in'} {args.object!r}: {args.exc_type.__name__}: {args.exc_value}"
+            )
+            self._write(Noted(at_ns=monotonic_ns(), what="interpreter", text=text[:TEXT_MAX]))
+
+        for owner, name, value in ((threading, "excepthook", in_thread), (sys, "unraisablehook", unraisable)):
+            before = getattr(owner, name)
+            setattr(owner, name, value)
+            self._undo.append(lambda owner=owner, name=name, before=before: setattr(owner, name, before))  # type: ignore[misc] # bound now
+
+
+class _Tee:
+    """Stands in for a standard stream and hands on whole lines."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, behind: TextIO | None, line: Callable[[str], None]) -> None:
+        self._behind = behind
+        self._line = line
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        if self._behind is not None:
+            self._behind.write(text)
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._line(line)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._behind is not None:
+            with contextlib.suppress(ValueError, OSError):
+                self._behind.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        raise OSError("this stream is listened to, and has no file")
+
+
+def _reaches(logger: logging.Logger, record: logging.LogRecord) -> bool:
+    current: logging.Logger | None = logger
+    handlers = 0
+    while current is not None:
+        for handler in current.handlers:
+            handlers += 1
+            if isinstance(handler, logging.NullHandler):
+                continue
+            with contextlib.suppress(Exception):
+                if record.levelno >= handler.level and handler.filter(record):
+                    return True
+        current = current.parent if current.propagate else None
+    # Without any handler WARNING goes to logging's last resort, as in a program that set up none; INFO
+    # is kept as context (the last words), though nobody read it.
+    return handlers == 0 and (record.levelno < logging.WARNING or logging.lastResort is not None)
+
+
+def _entry(record: logging.LogRecord) -> Logged:
+    try:
+        text = record.getMessage()
+    except Exception:
+        text = str(record.msg)
+    if record.exc_info and record.exc_info[0] is not None:
+        text += f" [{record.exc_info[0].__name__}: {record.exc_info[1]}]"
+    return Logged(
+        at_ns=monotonic_ns(),
+        logger=record.name,
+        level=record.levelno,
+        level_name=record.levelname,
+        template=str(record.msg)[:TEXT_MAX],
+        text=text[:TEXT_MAX],
+    )
+
+
+def _brief(kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> str:
+    place = traceback.extract_tb(trace)[-1:] if trace else []
+    where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
+    return f"{kind.__name__ if kind else 'an exception'}: {value}{where}"

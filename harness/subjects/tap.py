@@ -1,0 +1,255 @@
+"""The tap: where the subject takes a trade, watched without changing what it does.
+
+A method or function is wrapped on the instance (or its class, where slots forbid that); references
+that were handed out before, such as `Stream(callback=self.accepted)`, are replaced as well. A list,
+deque, queue or dict of those is watched for growth.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import inspect
+import time
+import types
+import weakref
+from collections import deque
+from collections.abc import Mapping, MutableSequence
+from typing import TYPE_CHECKING, Any
+
+from harness.clock import monotonic_ns
+from harness.errors import SubjectError
+from harness.ledger import Accepted
+from harness.subjects.loading import TAP_PATHS, exists
+from harness.subjects.trades import Values, read_call, read_item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.ledger import Entry
+
+_WRAPPED = "_harness_tap"
+
+
+class Tap:
+    """
+    Watches where a subject takes trades.
+
+    Args:
+        write: takes the entries.
+        path: `--tap`: a dotted path from the subject, or `module:path`; None looks for the usual places.
+    """
+
+    def __init__(self, write: Callable[[Entry], None], path: str | None = None) -> None:
+        self._write = write
+        self._path = path
+        self.found = ""
+        """The path that was found; empty before."""
+        self.delay_ns = 0
+        """Pause after each trade, as a consumer that is too slow makes it (`host.slow_consumer`)."""
+        self._watches: dict[int, _Watch] = {}
+
+    def attach(self, subject: Any) -> bool:
+        """
+        Find the tap and watch it; call again while it is not found, and now and then after that.
+
+        Returns:
+            Whether a tap is being watched.
+        """
+        paths = (self._path,) if self._path else ((self.found,) if self.found else TAP_PATHS)
+        for path in paths:
+            if path and self._attach(subject, path):
+                self.found = path
+                return True
+        return bool(self.found)
+
+    def poll(self) -> None:
+        """Look at the containers that are watched."""
+        for watch in list(self._watches.values()):
+            for symbol, item in watch.fresh():
+                for values in read_item(item, symbol):
+                    self._accept(values)
+
+    def _attach(self, subject: Any, path: str) -> bool:
+        owner, name = self._owner(subject, path)
+        if owner is None:
+            return False
+        try:
+            target = getattr(owner, name)
+        except AttributeError:
+            return False
+        if getattr(target, _WRAPPED, False):
+            return True
+        if target is None or callable(target):
+            wrapped = self._wrap(target)
+            _replace_captured(target, wrapped)
+            _put(owner, name, wrapped)
+            return True
+        return self._watch(target)
+
+    def _owner(self, subject: Any, path: str) -> tuple[Any, str]:
+        module_name, colon, inner = path.partition(":")
+        if colon:
+            try:
+                subject = importlib.import_module(module_name)
+            except ImportError as problem:
+                raise SubjectError(f"--tap {path}: {problem}") from problem
+            path = inner
+        *parents, name = path.split(".")
+        for parent in parents:
+            subject = getattr(subject, parent, None)
+            if subject is None:
+                return None, name
+        return subject, name
+
+    def _watch(self, target: Any) -> bool:
+        if hasattr(target, "put_nowait"):
+            if not getattr(target.put_nowait, _WRAPPED, False):
+                _put(target, "put_nowait", self._wrap(target.put_nowait))
+            return True
+        if isinstance(target, (MutableSequence, deque, Mapping)):
+            self._watches.setdefault(id(target), _Watch(target))
+            return True
+        return False
+
+    def _wrap(self, original: Callable[..., Any] | None) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(original):
+
+            @functools.wraps(original)
+            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+                result = await original(*args, **kwargs)
+                self._called(original, args, kwargs, result)
+                return result
+
+        else:
+
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                result = original(*args, **kwargs) if original is not None else None
+                if inspect.iscoroutine(result):
+                    return self._after(result, original, args, kwargs)
+                self._called(original, args, kwargs, result)
+                return result
+
+            if original is not None:
+                functools.update_wrapper(wrapped, original, updated=())
+        setattr(wrapped, _WRAPPED, True)
+        return wrapped
+
+    async def _after(self, running: Any, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = await running
+        self._called(original, args, kwargs, result)
+        return result
+
+    def _called(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+        # A tap that raises did not take the trade, nor did one that answers False.
+        if result is False:
+            return
+        if isinstance(original, types.FunctionType) and args and "self" in original.__code__.co_varnames[:1]:
+            args, original = args[1:], None
+        for values in read_call(original, args, kwargs):
+            self._accept(values)
+        if self.delay_ns:
+            time.sleep(self.delay_ns / 1e9)
+
+    def _accept(self, values: Values) -> None:
+        self._write(
+            Accepted(
+                at_ns=monotonic_ns(),
+                symbol=values.symbol,
+                trade_id=values.trade_id,
+                price=values.price,
+                quantity=values.quantity,
+                trade_time=values.trade_time,
+                is_buyer_maker=values.is_buyer_maker,
+            )
+        )
+
+
+class _Watch:
+    """What is new in a container since the last look."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.count = len(target) if not isinstance(target, Mapping) else 0
+        self.last: Any = target[-1] if self.count and not isinstance(target, Mapping) else None
+        self.inner: dict[Any, _Watch] = {}
+
+    def fresh(self) -> list[tuple[str, Any]]:
+        if isinstance(self.target, Mapping):
+            return self._fresh_in_mapping()
+        items = list(self.target)
+        if isinstance(self.target, deque) or len(items) < self.count:
+            # Items may have fallen off the front: what stands behind the last one seen is new.
+            place = next((i for i in range(len(items) - 1, -1, -1) if items[i] is self.last), -1)
+            new = items[place + 1 :]
+        else:
+            new = items[self.count :]
+        self.count = len(items)
+        self.last = items[-1] if items else self.last
+        return [("", item) for item in new]
+
+    def _fresh_in_mapping(self) -> list[tuple[str, Any]]:
+        found = []
+        for key, value in list(self.target.items()):
+            if isinstance(value, (MutableSequence, deque)):
+                watch = self.inner.get(key)
+                if watch is None or watch.target is not value:
+                    watch = self.inner[key] = _Watch(type(value)())
+                    watch.target = value
+                found += [(str(key), item) for _, item in watch.fresh()]
+        return found
+
+
+def find_tap(subject: Any) -> str:
+    """The path of the tap of a subject, or nothing."""
+    return next((path for path in TAP_PATHS if exists(subject, path)), "")
+
+
+def _put(owner: Any, name: str, wrapped: Callable[..., Any]) -> None:
+    if inspect.isclass(owner) or inspect.ismodule(owner):
+        setattr(owner, name, wrapped)
+        return
+    try:
+        setattr(owner, name, wrapped)
+    except AttributeError:
+        # No room on the instance (`__slots__`): wrap in the class, for this instance alone.
+        _put_in_class(owner, name, wrapped)
+
+
+def _put_in_class(owner: Any, name: str, wrapped: Callable[..., Any]) -> None:
+    original = getattr(type(owner), name)
+    try:
+        mine = weakref.ref(owner)
+    except TypeError:
+
+        def mine() -> Any:  # type: ignore[misc] # a slotted object without weak references is kept alive
+            return owner
+
+    def chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs) if self is mine() else original(self, *args, **kwargs)
+
+    setattr(chosen, _WRAPPED, True)
+    setattr(type(owner), name, chosen)
+
+
+def _replace_captured(target: Any, wrapped: Callable[..., Any]) -> None:
+    # A bound method handed to somebody before we came: find who holds it.
+    if not isinstance(target, types.MethodType):
+        return
+    same = [o for o in gc.get_objects() if isinstance(o, types.MethodType) and o is not target and o == target]
+    for method in same:
+        for holder in gc.get_referrers(method):
+            if holder is same:
+                continue
+            if isinstance(holder, dict):
+                for key in [k for k, v in holder.items() if v is method]:
+                    holder[key] = wrapped
+            elif isinstance(holder, list):
+                for index in [i for i, v in enumerate(holder) if v is method]:
+                    holder[index] = wrapped
+            elif isinstance(holder, types.CellType):
+                holder.cell_contents = wrapped
+            elif hasattr(holder, "__dict__"):
+                for key in [k for k, v in vars(holder).items() if v is method]:
+                    setattr(holder, key, wrapped)
