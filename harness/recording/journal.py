@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, final
 
 import msgspec
 import numpy as np
@@ -74,6 +74,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
 
 
+@final
 class Run:
     """
     Text or binary messages of one connection that arrived in one piece.

@@ -1,0 +1,302 @@
+"""Continuity: every trade once, and every hole told.
+
+Between the sockets and the journal, this looks at the ids that the exchange counts by. It writes a `gap` row
+where ids are missing, and while two connections carry the same stream (a planned hand-over) it lets each message
+pass once. What one connection repeats or reorders by itself is recorded as it came: that is what the exchange did.
+
+    old  ── 101 102 103 104 ─┐ closed
+    new        open ── 103 104 105 106 ──      kept: 101 102 103 104 105 106
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.frames import Frame
+from harness.recording.journal import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.recorder.endpoints import Line
+
+REWIND_MAX = 10_000
+"""Ids that fall by more than this are another count (a tape that starts again), not late messages."""
+BACKFILLED = "backfilled"
+"""`detail` of a message that came over REST, not over the wire."""
+
+_ID_KEYS = {"aggTrade": rb'"a":\s*(\d+)', "trade": rb'"t":\s*(\d+)'}
+_STREAM = re.compile(rb'\{\s*"stream"\s*:\s*"([^"]*)"')
+_SHUTDOWN = b'"serverShutdown"'
+
+
+class Opened:
+    """Marks the moment from which a connection delivers."""
+
+    def __init__(self, connection: int, line: Line) -> None:
+        self.connection = connection
+        self.line = line
+
+
+class Ended:
+    """Marks the moment after which a connection delivers no more."""
+
+    def __init__(self, connection: int, received_at_ns: int, monotonic_ns: int) -> None:
+        self.connection = connection
+        self.received_at_ns = received_at_ns
+        self.monotonic_ns = monotonic_ns
+
+
+class Missed:
+    """Says that the exchange has ids up to here, though none came over the wire: the stream is mute."""
+
+    def __init__(self, stream: str, connection: int, last: int, received_at_ns: int, monotonic_ns: int) -> None:
+        self.stream = stream
+        self.connection = connection
+        self.last = last
+        self.received_at_ns = received_at_ns
+        self.monotonic_ns = monotonic_ns
+
+
+class Filled:
+    """Brings messages that were fetched for a hole."""
+
+    def __init__(self, hole: Hole, found: dict[int, Frame], row: Frame | None) -> None:
+        self.hole = hole
+        self.found = found
+        self.row = row
+        """Written behind them when something is still missing, if it still is."""
+
+
+class Hole(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids that the exchange gave out and we did not get."""
+
+    stream: str
+    first: int
+    last: int
+    """Inclusive."""
+
+
+class Track:
+    """What is known about one stream."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        channel = stream.partition("@")[2]
+        self.pattern = re.compile(_ID_KEYS[channel]) if channel in _ID_KEYS else None
+        self.last_id: int | None = None
+        self.last_payload = b""
+        self.last_at_ns = 0
+        """Monotonic time of the newest message; 0 before the first."""
+        self.message_count = 0
+        self.alive: list[int] = []
+        """Connections that carry it, the oldest first."""
+        self.seen: dict[int | bytes, int] | None = None
+        """While several do: id (or payload) to the connection that brought it first."""
+        self.holes: list[tuple[int, int]] = []
+
+
+Item = Run | Frame | Opened | Ended | Missed | Filled
+
+
+class Sieve:
+    """Tells gaps and takes out duplicates. Not thread-safe: it belongs to the thread that writes."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[str, Track] = {}
+        self.gap_count = 0
+        self.missing_count = 0
+        self.duplicate_count = 0
+        self.backfilled_count = 0
+        self.shutdown_notices: list[int] = []
+        """Connections that announced their end, since last asked."""
+        self._raw: dict[int, Track | None] = {}
+        self._holes: list[Hole] = []
+
+    def holes(self) -> list[Hole]:
+        """Holes found since the last call."""
+        found, self._holes = self._holes, []
+        return found
+
+    def take(self, items: Iterable[Item]) -> list[Run | Frame]:
+        """
+        Look at what happened, in order.
+
+        Returns:
+            What is to be written: gap rows added, duplicates of a hand-over left out.
+        """
+        out: list[Run | Frame] = []
+        for item in items:
+            if type(item) is Run:
+                track = self._raw.get(item.connection)
+                if track is None or not self._contiguous(track, item):
+                    self._one_by_one(track, item, out)
+                    continue
+            elif type(item) is Opened:
+                self._open(item)
+                continue
+            elif type(item) is Ended:
+                self._end(item, out)
+                continue
+            elif type(item) is Filled:
+                out += self._fill(item)
+                continue
+            elif type(item) is Missed:
+                track = self.tracks[item.stream]
+                if track.last_id is not None and item.last > track.last_id and track.seen is None:
+                    first, track.last_id = track.last_id + 1, item.last
+                    out.append(self._gap(track, item, first, item.last))
+                continue
+            out.append(item)  # type: ignore[arg-type]
+        return out
+
+    def _fill(self, item: Filled) -> list[Run | Frame]:
+        # What came over the wire in the meantime is not written twice.
+        track, hole = self.tracks[item.hole.stream], item.hole
+        wanted = [i for i in sorted(item.found) if any(a <= i <= b for a, b in track.holes)]
+        for trade_id in wanted:
+            self._plug(track, trade_id)
+        self.backfilled_count += len(wanted)
+        out: list[Run | Frame] = [item.found[i] for i in wanted]
+        left = any(a <= hole.last and hole.first <= b for a, b in track.holes)
+        return [*out, item.row] if left and item.row else out
+
+    # --- One run ---
+
+    def _contiguous(self, track: Track, run: Run) -> bool:
+        # Nearly always each message continues the count of its stream; one pass of the
+        # regular expression over all of them says so.
+        if track.pattern is None or track.last_id is None or track.seen is not None:
+            return False
+        payloads = run.payloads
+        found = track.pattern.findall(payloads[0] if len(payloads) == 1 else b"\n".join(payloads))
+        first = track.last_id + 1
+        if len(found) != len(payloads) or list(map(int, found)) != list(range(first, first + len(found))):
+            return False
+        track.last_id += len(found)
+        self._freshen(track, run, payloads[-1], len(payloads))
+        return True
+
+    def _one_by_one(self, raw: Track | None, run: Run, out: list[Run | Frame]) -> None:
+        kept: list[bytes] = []
+        for payload in run.payloads:
+            if _SHUTDOWN in payload:
+                self.shutdown_notices.append(run.connection)
+            track = raw or self._named(payload)
+            gap = None
+            if track is not None:
+                found = track.pattern.search(payload) if track.pattern else None
+                number = int(found[1]) if found else None
+                if self._is_duplicate(track, run.connection, number, payload):
+                    self.duplicate_count += 1
+                    continue
+                gap = self._follow(track, run, number)
+                if number is not None or track.pattern is None:
+                    self._freshen(track, run, payload, 1)
+            if gap is not None:
+                if kept:
+                    out.append(_part(run, kept))
+                out.append(gap)
+                kept = []
+            kept.append(payload)
+        if kept:
+            out.append(_part(run, kept))
+
+    def _freshen(self, track: Track, run: Run, payload: bytes, count: int) -> None:
+        track.last_payload = payload
+        track.last_at_ns = run.monotonic_ns
+        track.message_count += count
+
+    def _named(self, payload: bytes) -> Track | None:
+        found = _STREAM.match(payload)
+        return self.tracks.get(found[1].decode("utf-8", "replace")) if found else None
+
+    def _is_duplicate(self, track: Track, connection: int, number: int | None, payload: bytes) -> bool:
+        if track.seen is None:
+            return False
+        key = payload if number is None else number
+        bringer = track.seen.setdefault(key, connection)
+        if bringer != connection:
+            return True
+        # The newer connection may start with what the older one had brought before the hand-over began.
+        late = number is not None and track.last_id is not None and number <= track.last_id
+        return late and connection != track.alive[0] and not any(a <= number <= b for a, b in track.holes)  # type: ignore[operator]
+
+    def _follow(self, track: Track, run: Run, number: int | None) -> Frame | None:
+        if number is None or track.seen is not None:
+            return None
+        last, track.last_id = track.last_id, number
+        if last is None or number == last + 1:
+            return None
+        if number > last:
+            return self._gap(track, run, last + 1, number - 1)
+        if last - number > REWIND_MAX:
+            track.holes.clear()
+            text = f"{track.stream}: ids went back from {last} to {number}"
+            return row(run, text)
+        track.last_id = last
+        self._plug(track, number)
+        return None
+
+    def _gap(self, track: Track, when: Run | Ended | Missed, first: int, last: int) -> Frame:
+        self.gap_count += 1
+        self.missing_count += last - first + 1
+        track.holes.append((first, last))
+        self._holes.append(Hole(stream=track.stream, first=first, last=last))
+        return row(when, f"{track.stream}: ids {first} to {last} missing")
+
+    def _plug(self, track: Track, number: int) -> None:
+        for place, (first, last) in enumerate(track.holes):
+            if first <= number <= last:
+                rest = [(first, number - 1), (number + 1, last)]
+                track.holes[place : place + 1] = [(a, b) for a, b in rest if a <= b]
+                self.missing_count -= 1
+                return
+
+    # --- Connections ---
+
+    def _open(self, mark: Opened) -> None:
+        for stream in mark.line.streams:
+            track = self.tracks.setdefault(stream, Track(stream))
+            track.alive.append(mark.connection)
+            if len(track.alive) > 1 and track.seen is None:
+                track.seen = {}
+        self._raw[mark.connection] = None if mark.line.combined else self.tracks[mark.line.streams[0]]
+
+    def _end(self, mark: Ended, out: list[Run | Frame]) -> None:
+        self._raw.pop(mark.connection, None)
+        for track in self.tracks.values():
+            if mark.connection not in track.alive:
+                continue
+            track.alive.remove(mark.connection)
+            if len(track.alive) < 2 and track.seen is not None:
+                seen, track.seen = track.seen, None
+                self._close_overlap(track, seen, mark, out)
+
+    def _close_overlap(self, track: Track, seen: dict[int | bytes, int], mark: Ended, out: list[Run | Frame]) -> None:
+        # Messages of two connections come in any order, so holes can be told only now.
+        for number in sorted(key for key in seen if isinstance(key, int)):
+            if track.last_id is not None and number > track.last_id + 1:
+                first, last = track.last_id + 1, number - 1
+                out.append(self._gap(track, mark, first, last))
+            track.last_id = number if track.last_id is None else max(number, track.last_id)
+
+
+def _part(run: Run, payloads: list[bytes]) -> Run:
+    if len(payloads) == len(run.payloads):
+        return run
+    return Run(run.connection, run.kind, run.received_at_ns, run.monotonic_ns, payloads)
+
+
+def row(when: Run | Ended | Missed | Frame, text: str) -> Frame:
+    """A `gap` row: from here the recording is blind, or knows more about it."""
+    return Frame(
+        connection=when.connection,
+        kind="gap",
+        received_at_ns=when.received_at_ns,
+        monotonic_ns=when.monotonic_ns,
+        detail=text,
+    )
