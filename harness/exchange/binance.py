@@ -54,11 +54,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     combined: bool
     streams: tuple[str, ...]
     micro: bool = False
+    silent: bool = False
+    """Accepted and acknowledged, and no stream is delivered."""
 
     def delivers(self, stream: str) -> bool:
         """Whether this path delivers a stream; on the wrong USD-M path it is acknowledged and stays silent (1.1)."""
-        if self.rules.market != "um":
-            return True
+        if self.silent or self.rules.market != "um":
+            return not self.silent
         return self.path == ("public" if _PUBLIC.fullmatch(stream) else "market")
 
 
@@ -145,9 +147,14 @@ NO_ID = object()
 """The id could not be read."""
 
 
-def read_control(text: str, rules: Rules) -> tuple[Wish, Any]:
+def read_control(text: str, rules: Rules, *, any_stream: bool = False) -> tuple[Wish, Any]:
     """
     Read a control message (section 4).
+
+    Args:
+        text: the message.
+        rules: the market's.
+        any_stream: let malformed stream names pass for sound ones.
 
     Returns:
         What it asks for, and its id, or `NO_ID`.
@@ -173,14 +180,14 @@ def read_control(text: str, rules: Rules) -> tuple[Wish, Any]:
         params = []
     if not isinstance(params, list):
         return Failure(2, f"Invalid request: invalid type, expected a sequence at line 1 column {len(text)}"), identity
-    return _wish(method, params), identity
+    return _wish(method, params, any_stream=any_stream), identity
 
 
-def _wish(method: str, params: list[Any]) -> Wish:
+def _wish(method: str, params: list[Any], *, any_stream: bool) -> Wish:
     if method == "LIST_SUBSCRIPTIONS":
         return Failure(2, "Invalid request: too many parameters") if params else Listing("streams")
     if method in {"SUBSCRIBE", "UNSUBSCRIBE"}:
-        if not all(isinstance(name, str) and well_formed(name) for name in params):
+        if not all(isinstance(name, str) and (any_stream or well_formed(name)) for name in params):
             return Failure(2, "Invalid request: invalid stream", closes=True)
         return Subscribe(tuple(params)) if method == "SUBSCRIBE" else Unsubscribe(tuple(params))
     if not params or not isinstance(params[0], str):

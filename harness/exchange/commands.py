@@ -22,8 +22,17 @@ class Reset(msgspec.Struct, frozen=True):
     """Send RST when all bytes before it have left; the connection is over."""
 
 
+class Below(msgspec.Struct, frozen=True):
+    """Bytes for the socket itself: below TLS, without encryption."""
+
+    data: bytes
+
+
 Command = Fin | Reset
 Outgoing = bytes | memoryview | Fin | Reset
+"""What goes through the link."""
+Produced = bytes | memoryview | Fin | Reset | Below
+"""What a connection makes."""
 
 
 class Timers:

@@ -17,7 +17,7 @@ import msgspec
 from harness import seeds
 from harness.actions import NO_FAULT, NO_FRAME, Abort, Change, Close, Eof, Manners, Send, Wire, Withhold
 from harness.exchange import binance, wire
-from harness.exchange.commands import Fin, Reset, Timers
+from harness.exchange.commands import Below, Fin, Reset, Timers
 from harness.exchange.cursor import Act, Cursor, Frames
 from harness.exchange.http import Answer, BadRequest, RequestReader, render_head, render_reply
 from harness.exchange.link import Shaper
@@ -41,7 +41,7 @@ from harness.ledger import (
 
 if TYPE_CHECKING:
     from harness.actions import Action, Upgrade
-    from harness.exchange.commands import Outgoing
+    from harness.exchange.commands import Produced
     from harness.exchange.core import Exchange
     from harness.exchange.http import Request
     from harness.ledger import AnyEntry
@@ -78,7 +78,7 @@ class ExchangeConnection:
         self.state = "http"
         self.streams: dict[str, None] = {}
         """Subscribed streams, in order."""
-        self._out: list[Outgoing] = []
+        self._out: list[Produced] = []
         self._timers = Timers()
         self._http = RequestReader()
         self._frames: wire.FrameReader | None = None
@@ -117,6 +117,8 @@ class ExchangeConnection:
     def refused(self, stage: str, how: str, now_ns: int) -> None:
         """Note that the transport did not let the connection past a stage, as its manners wanted."""
         self._classify(rest=False)
+        # A stall lasts: no deadline of ours ends it.
+        self._timers.cancel(self._idle_timer)
         self._write(Refused(at_ns=now_ns, connection=self.number, stage=stage, how=how))
 
     def receive_data(self, data: bytes, now_ns: int) -> None:
@@ -162,7 +164,7 @@ class ExchangeConnection:
         if self._cursor is not None:
             self._pump()
 
-    def data_to_send(self) -> list[Outgoing]:
+    def data_to_send(self) -> list[Produced]:
         """Return what is to be sent, in order: bytes, and commands to the transport."""
         out, self._out = self._out, []
         return out
@@ -272,6 +274,10 @@ class ExchangeConnection:
     def _answer(self, request: Request) -> None:
         self._classify(rest=True)
         answer = self.exchange.rest.answer(request, self._now_ns)
+        if answer is None:
+            self._timers.cancel(self._idle_timer)
+            self._write(Answered(at_ns=self._now_ns, target=request.target, status=0))
+            return
         data, more = self._http.answered(answer, extra=self.exchange.rest.weight_headers(self._now_ns))
         self._out.append(data)
         self._write(
@@ -346,6 +352,8 @@ class ExchangeConnection:
             self._route = binance.Route(rules=binance.RULES["spot"], path="", combined=False, streams=())
             return None
         self._route = binance.route(request, self.exchange.settings.market)
+        if self._route is None and self.manners.upgrade.any_path:
+            self._route = binance.Route(rules=binance.RULES["spot"], path="", combined=False, streams=(), silent=True)
         return Answer(status=404, body=b"", content_type="text/html") if self._route is None else None
 
     def _head_101(self, request: Request, manners: Upgrade) -> bytes:
@@ -401,10 +409,15 @@ class ExchangeConnection:
             self._read_frames(early)
 
     def _subscribe_by_url(self, streams: tuple[str, ...]) -> None:
-        if all(map(binance.well_formed, streams)) and len(streams) <= self.exchange.settings.streams_max:
+        sound = self.manners.control.any_stream or all(map(binance.well_formed, streams))
+        if sound and len(streams) <= self._stream_limit():
             self._subscribe(streams, "url")
         else:
             self._fail(binance.Failure(2, "Invalid request: invalid stream", closes=True), binance.NO_ID)
+
+    def _stream_limit(self) -> int:
+        own = self.manners.control.stream_limit
+        return self.exchange.settings.streams_max if own is None else own
 
     # --- Keepalive and life (binance-protocol, section 3) --------------------------------------------
 
@@ -568,8 +581,8 @@ class ExchangeConnection:
         self._write(Controlled(at_ns=self._now_ns, connection=self.number, direction="received", text=text))
         if len(data) > self.exchange.settings.subscribe_bytes_max:
             return  # answered by silence: no ack, no data, no error
-        wish, identity = binance.read_control(text, self._rules)
         control = self.manners.control
+        wish, identity = binance.read_control(text, self._rules, any_stream=control.any_stream)
         if isinstance(wish, binance.Failure):
             self._fail(wish, identity)
         elif control.ack == "error" and isinstance(wish, (binance.Subscribe, binance.Unsubscribe)):
@@ -583,7 +596,7 @@ class ExchangeConnection:
             value = list(self.streams) if wish.what == "streams" else self._combined
         elif isinstance(wish, binance.Subscribe):
             wanted = {**self.streams, **dict.fromkeys(wish.streams)}
-            if len(wanted) > self.exchange.settings.streams_max:
+            if len(wanted) > self._stream_limit():
                 self._fail(binance.Failure(4, "Too many subscriptions"), identity)
                 return
         control = self.manners.control
@@ -641,7 +654,7 @@ class ExchangeConnection:
         self._reshape()
 
     def _new_cursor(self, lap: int, tape_ns: int, frame: int) -> Cursor:
-        script = self.exchange.script(self.number, self.manners, lap)
+        script = self.exchange.script(self.number, self.manners, lap, from_ns=tape_ns)
         return Cursor(script, self.exchange.timeline, self._may_strike, tape_ns=tape_ns, frame=frame)
 
     def _reshape(self) -> None:
@@ -774,7 +787,7 @@ class ExchangeConnection:
                         streams=tuple(sorted(live)),
                     )
                 )  # fmt: skip
-        if kept:
+        if kept and not action.later:
             self._withheld(action.first, action.last, tuple(sorted(kept)), action.fault)
         return produced
 
@@ -793,7 +806,10 @@ class ExchangeConnection:
                 code = min(self._carried - self._muted, default=None)
             if code is not None:
                 payload = wrapped(self.exchange.timeline.streams[code], payload)
-        data = wire.message(action.opcode, payload, self._agreed)
+        if action.fragment_bytes:
+            data = wire.fragments(action.opcode, payload, action.fragment_bytes, action.between)
+        else:
+            data = wire.message(action.opcode, payload, self._agreed)
         self._out.append(data)
         if action.frame != NO_FRAME and action.change in {"none", "late"}:
             late = action.change == "late"
@@ -810,7 +826,7 @@ class ExchangeConnection:
     def _put(self, action: Wire) -> int:
         if not self._carries(action):
             return 0
-        self._out.append(action.data)
+        self._out.append(Below(action.data) if action.below_tls and self.secure else action.data)
         self._note_bytes(action, action.data)
         return len(action.data)
 
@@ -845,6 +861,21 @@ class ExchangeConnection:
         if not carried:
             return True
         return self.exchange.may_strike(action, self.number, claim=claim)
+
+    def replan(self, now_ns: int) -> None:
+        """The plan was changed by hand: take up its manners, and its script from here on."""
+        self._enter(now_ns)
+        if self.state != "open":
+            return
+        manners = self.exchange.manners(self.number)
+        self.manners = msgspec.structs.replace(self.manners, control=manners.control, link=manners.link)
+        self._reshape()
+        if self._cursor is not None:
+            script = self.exchange.script(self.number, self.manners, self._lap)
+            done_ns, frame = self._cursor.done_ns, self._cursor.next_frame
+            self._cursor = Cursor(
+                script, self.exchange.timeline, self._may_strike, tape_ns=done_ns, frame=frame, resume=True
+            )
 
     def change(self, field: str, value: Any) -> None:
         """Change one of the manners from here on, for example `link.latency_ns`."""

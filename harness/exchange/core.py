@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.actions import NO_FAULT, Manners, Span, Withhold
+from harness.exchange.commands import Timers
 from harness.exchange.connection import ExchangeConnection
 from harness.exchange.rest import Rest
 from harness.exchange.settings import MAX, ExchangeSettings
@@ -65,6 +66,8 @@ class Exchange:
         """When tape time `from_ns` was, or will be, due; None before the first subscription."""
         self.hidden = np.zeros(len(timeline), dtype=bool)
         """Frames that nobody can get, REST included."""
+        self.timers = Timers()
+        """What is due for the exchange itself; `advance_to` runs it."""
         self._offset_ms = 0
         self._laps: dict[int, Tape] = {0: self.tape}
         self._reached = self.timeline.frame_at(self.settings.from_ns)
@@ -124,11 +127,23 @@ class Exchange:
 
     def manners(self, number: int) -> Manners:
         """How to behave towards a connection."""
-        if self.plan is None or not self.plan.faults or number < 1:
+        if self.plan is None or not self.plan.faults or not number:
             return Manners()
         from harness.script import compile_manners  # noqa: PLC0415
 
         return compile_manners(self.plan, connection=number)
+
+    def advance_to(self, now_ns: int) -> None:
+        """Do what is due for the exchange itself."""
+        self.now_ns = now_ns
+        self.timers.run(now_ns)
+
+    def replan(self, plan: Plan, now_ns: int) -> None:
+        """Go on with another plan: the numbers of its faults must mean what they meant."""
+        self.plan = plan
+        self.now_ns = now_ns
+        for connection in list(self.connections.values()):
+            connection.replan(now_ns)
 
     def admits(self, now_ns: int) -> bool:
         """Count an upgrade against the limit of 300 per 5 minutes (binance-protocol, section 3)."""
@@ -150,9 +165,21 @@ class Exchange:
         if self.settings.retime == "auto" and len(self.recorded):
             recorded_ms = self.recorded.start_ms + self.settings.from_ns // NS_PER_MS
             self._offset_ms = self.wall_ns(self.started_ns) // NS_PER_MS - recorded_ms
-            self.tape = Tape(self.recorded.retimed(self._offset_ms), self.settings.cache_bytes)
+        timeline = self._marketed(self.recorded.retimed(self._offset_ms))
+        if timeline is not self.timeline:
+            self.tape = Tape(timeline, self.settings.cache_bytes)
             self._laps = {0: self.tape}
-        self._hide(self.script(1, Manners()))
+            self.hidden = np.zeros(len(timeline), dtype=bool)
+            self.rest.forget()
+        self._hide(self.script(1, self.manners(1)))
+
+    def _marketed(self, timeline: Timeline) -> Timeline:
+        # Faults that change the market itself change the tape for everybody.
+        if self.plan is None or not self.plan.faults:
+            return timeline
+        from harness.script import compile_market  # noqa: PLC0415
+
+        return compile_market(timeline, self.plan)
 
     @property
     def _period_ns(self) -> int:
@@ -195,7 +222,10 @@ class Exchange:
             return self.tape
         if lap not in self._laps:
             offset = self._offset_ms + int(lap * self._period_ns / self.settings.speed) // NS_PER_MS
-            self._laps = {0: self.tape, lap: Tape(self.recorded.retimed(offset), self.settings.cache_bytes // 4)}
+            self._laps = {
+                0: self.tape,
+                lap: Tape(self._marketed(self.recorded.retimed(offset)), self.settings.cache_bytes // 4),
+            }
         return self._laps[lap]
 
     def position(self, now_ns: int) -> tuple[int, int, int]:
@@ -232,7 +262,7 @@ class Exchange:
 
     # --- Scripts and tickets ----------------------------------------------------------------------
 
-    def script(self, number: int, manners: Manners, lap: int = 0) -> Sequence[Action]:
+    def script(self, number: int, manners: Manners, lap: int = 0, from_ns: int = 0) -> Sequence[Action]:
         """Compile what a connection will do."""
         timeline = self.timeline
         if self.plan is None or not self.plan.faults:
@@ -240,7 +270,7 @@ class Exchange:
         else:
             from harness.script import compile_script  # noqa: PLC0415
 
-            actions = compile_script(timeline, self.plan, connection=number, manners=manners).actions
+            actions = compile_script(timeline, self.plan, connection=number, manners=manners, from_ns=from_ns).actions
         if self.settings.marks and not lap:
             from harness.exchange.marks import with_marks  # noqa: PLC0415
 

@@ -63,10 +63,18 @@ class Cursor:
         permit: asked before a fault strikes.
         tape_ns: items due before this are not this connection's business.
         frame: nor are frames before this, and actions that belong to them.
+        resume: what was due at exactly `tape_ns` was done already, apart from frames.
     """
 
     def __init__(
-        self, actions: Sequence[Action], timeline: Timeline, permit: Permit, *, tape_ns: int, frame: int
+        self,
+        actions: Sequence[Action],
+        timeline: Timeline,
+        permit: Permit,
+        *,
+        tape_ns: int,
+        frame: int,
+        resume: bool = False,
     ) -> None:
         self._actions = actions
         self._timeline = timeline
@@ -77,7 +85,12 @@ class Cursor:
         self._due_ns = tape_ns
         self.next_frame = frame
         """The first recorded frame that has not been passed."""
-        self._seek(tape_ns, frame)
+        self._seek(tape_ns, frame, resume=resume)
+
+    @property
+    def done_ns(self) -> int:
+        """Tape time of what was done last."""
+        return self._due_ns
 
     @property
     def ended(self) -> bool:
@@ -196,7 +209,7 @@ class Cursor:
             return int(self._timeline.due_ns[self._frame])
         return action.due_ns
 
-    def _seek(self, tape_ns: int, frame: int) -> None:
+    def _seek(self, tape_ns: int, frame: int, *, resume: bool) -> None:
         while self._index < len(self._actions):
             action = self._actions[self._index]
             if isinstance(action, Span):
@@ -207,7 +220,7 @@ class Cursor:
                 self._frame = max(frame, action.first)
                 if self._frame < action.last:
                     return
-            elif action.due_ns >= tape_ns and not (NO_FRAME < action.frame < frame):
+            elif action.due_ns >= tape_ns + resume and not (NO_FRAME < action.frame < frame):
                 break
             self._index += 1
         self._frame = -1
@@ -216,7 +229,8 @@ class Cursor:
 def _frames_of(action: Action, start: int) -> list[tuple[int, int]]:
     if isinstance(action, (Span, Withhold)):
         return [(max(action.first, start), action.last)]
-    if isinstance(action, Send) and action.change != "added" and action.frame != NO_FRAME:
+    # A late message holds no frame: the hold that it was taken out of sends it in its place.
+    if isinstance(action, Send) and action.change in {"none", "changed"} and action.frame != NO_FRAME:
         return [(action.frame, action.frame + 1)]
     if isinstance(action, Wire) and action.frame != NO_FRAME:
         return [(action.frame, action.frame + 1)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.actions import Rest as RestManners
     from harness.exchange.core import Exchange
     from harness.exchange.http import Request
 
@@ -79,6 +80,7 @@ class Rest:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._trades: dict[str, _Trades] = {}
+        self._requests = 0
         self._minute = -1
         self._weight = 0
         self._breaches = 0
@@ -86,14 +88,18 @@ class Rest:
         self.control: Callable[[Request, int], Answer] | None = None
         """Answers under /harness/; set by whoever runs the exchange."""
 
+    def forget(self) -> None:
+        """The tape is another one now."""
+        self._trades.clear()
+
     def weight_headers(self, now_ns: int) -> tuple[tuple[str, str], ...]:
         """Headers that every answer has (section 8)."""
         self._roll(now_ns)
         used = str(self._weight)
         return (("x-mbx-used-weight", used), ("x-mbx-used-weight-1m", used))
 
-    def answer(self, request: Request, now_ns: int) -> Answer:
-        """Answer one request."""
+    def answer(self, request: Request, now_ns: int) -> Answer | None:
+        """Answer one request; None when the plan says never."""
         if request.path.startswith("/harness/") and self._exchange.settings.control and self.control is not None:
             return self.control(request, now_ns)
         try:
@@ -101,7 +107,7 @@ class Rest:
         except _Refusal as refusal:
             return refusal.answer
 
-    def _route(self, request: Request, now_ns: int) -> Answer:
+    def _route(self, request: Request, now_ns: int) -> Answer | None:
         market = market_of(request, self._exchange.settings.market)
         path = request.path.rstrip("/")
         spot = re.fullmatch(r"/api/v3/(\w+)", path)
@@ -129,9 +135,20 @@ class Rest:
             # Futures libraries ask for it while they start: an empty list is enough for them, a 404 is not.
             served = kind in {"spot", market}
             return Answer(status=200, body=_json(self._info(query, now_ns) if served else {"symbols": []}))
+        self._requests += 1
+        manners = self._exchange.manners(-self._requests).rest
+        if manners.stall:
+            return None
+        if manners.reply is not None:
+            reply = manners.reply
+            named = {key.lower(): value for key, value in reply.headers}
+            kind_of = named.pop("content-type", "application/json;charset=UTF-8")
+            return Answer(status=reply.status, body=reply.body, headers=tuple(named.items()), content_type=kind_of)
+        if manners.empty:
+            return Answer(status=200, body=b"[]")
         if name == "klines":
-            return self._klines(query, now_ns)
-        return self._agg_trades(query, now_ns, micro=_micro(request), futures=kind != "spot")
+            return self._klines(query, now_ns, manners)
+        return self._agg_trades(query, now_ns, manners, micro=_micro(request), futures=kind != "spot")
 
     # --- Weight, 429 and 418 (sections 6 and 8) ------------------------------------------------------
 
@@ -236,18 +253,20 @@ class Rest:
 
     # --- aggTrades (section 8) -----------------------------------------------------------------------------
 
-    def _agg_trades(self, query: dict[str, str], now_ns: int, *, micro: bool, futures: bool) -> Answer:
+    def _agg_trades(
+        self, query: dict[str, str], now_ns: int, manners: RestManners, *, micro: bool, futures: bool
+    ) -> Answer:
         symbol = self._symbol(query)
         limit = _number(query, "limit", default=LIMIT_DEFAULT)
         if limit is None or limit < 1:
             raise _Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
-        limit = min(limit, LIMIT_MAX)
+        limit = min(limit, LIMIT_MAX, manners.limit or LIMIT_MAX)
         from_id, start, end = (_number(query, name) for name in ("fromId", "startTime", "endTime"))
         if from_id is not None and (start is not None or end is not None):
             raise _Refusal(-1128, "Combination of optional parameters invalid.")
         if start is not None and end is not None and start > end:
             raise _Refusal(-1127, "Start time is greater than end time.")
-        trades = self._visible(symbol, now_ns)
+        trades = self._visible(symbol, now_ns, manners)
         first, last = 0, len(trades.ids)
         if from_id is not None:
             first = int(np.searchsorted(trades.ids, from_id, side="left"))
@@ -280,7 +299,7 @@ class Rest:
 
     def _trades_of(self, symbol: str) -> _Trades:
         if symbol not in self._trades:
-            timeline = self._exchange.recorded
+            timeline = self._exchange.timeline
             name = f"{symbol.lower()}@aggTrade"
             codes = [code for code, stream in enumerate(timeline.streams) if stream == name]
             rows = np.flatnonzero(np.isin(timeline.stream_codes, codes) & (timeline.trade_ids >= 0))
@@ -288,10 +307,13 @@ class Rest:
             self._trades[symbol] = _Trades(rows[once], timeline.trade_ids[rows][once])
         return self._trades[symbol]
 
-    def _visible(self, symbol: str, now_ns: int) -> _Trades:
+    def _visible(self, symbol: str, now_ns: int, manners: RestManners) -> _Trades:
         exchange = self._exchange
         trades = self._trades_of(symbol)
         until = exchange.reached(now_ns - exchange.settings.rest_lag_ns)
+        if manners.stale_ns and until:
+            newest = int(exchange.timeline.due_ns[until - 1])
+            until = min(until, exchange.timeline.frame_at(newest - manners.stale_ns))
         keep = (trades.rows < until) & ~exchange.hidden[trades.rows]
         return _Trades(trades.rows[keep], trades.ids[keep])
 
@@ -318,7 +340,7 @@ class Rest:
 
     # --- klines, derived --------------------------------------------------------------------------------------
 
-    def _klines(self, query: dict[str, str], now_ns: int) -> Answer:
+    def _klines(self, query: dict[str, str], now_ns: int, manners: RestManners) -> Answer:
         symbol = self._symbol(query)
         interval = query.get("interval", "")
         if interval not in _INTERVALS_MS:
@@ -332,7 +354,7 @@ class Rest:
         limit = min(max(1, _number(query, "limit", default=LIMIT_DEFAULT) or LIMIT_DEFAULT), LIMIT_MAX)
         start, end = _number(query, "startTime"), _number(query, "endTime")
         step = _INTERVALS_MS[interval]
-        trades = self._visible(symbol, now_ns)
+        trades = self._visible(symbol, now_ns, manners)
         first = 0 if start is None else self._by_time(trades, start, after=False)
         last = len(trades.rows) if end is None else self._by_time(trades, end, after=True)
         candles: dict[int, list[Any]] = {}

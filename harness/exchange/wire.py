@@ -157,6 +157,16 @@ def message(opcode: int, payload: bytes, agreed: Deflate | None = None) -> bytes
     return header(opcode, len(squeezed), rsv1=True) + squeezed
 
 
+def fragments(opcode: int, payload: bytes, size: int, between: bytes = b"") -> bytes:
+    """Return one message in frames of `size` bytes (RFC 6455, section 5.4), with bytes between the first two."""
+    pieces = [payload[start : start + size] for start in range(0, len(payload), size)] or [b""]
+    framed = [
+        header(CONTINUATION if index else opcode, len(piece), fin=index == len(pieces) - 1) + piece
+        for index, piece in enumerate(pieces)
+    ]
+    return framed[0] + between + b"".join(framed[1:])
+
+
 # --- Reading -----------------------------------------------------------------------------------
 
 

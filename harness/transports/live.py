@@ -366,6 +366,10 @@ class LiveExchange:
             else:
                 self._accept(key.data)
         now = clock.monotonic_ns()
+        due = self.exchange.timers.next_due_ns()
+        if due is not None and due <= now:
+            self.exchange.advance_to(now)
+            self._ready.update(dict.fromkeys(self._clients))
         while self._timers and self._timers[0][0] <= now:
             due, fd = heapq.heappop(self._timers)
             client = self._clients.get(fd)
@@ -381,9 +385,10 @@ class LiveExchange:
     def _timeout_s(self) -> float | None:
         if self._ready or self._stopping:
             return 0
-        if not self._timers:
-            return None
-        return max(0, self._timers[0][0] - clock.monotonic_ns()) / NS
+        due = self.exchange.timers.next_due_ns()
+        if self._timers and (due is None or self._timers[0][0] < due):
+            due = self._timers[0][0]
+        return None if due is None else max(0, due - clock.monotonic_ns()) / NS
 
     def _run_calls(self) -> None:
         try:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from harness.exchange.commands import Fin, Reset
+from harness.exchange.commands import Below, Fin, Reset
 
 if TYPE_CHECKING:
     from harness.actions import Tls
-    from harness.exchange.commands import Outgoing
+    from harness.exchange.commands import Outgoing, Produced
     from harness.exchange.connection import ExchangeConnection
     from harness.transports.authority import Authority
 
@@ -196,21 +196,23 @@ class Pipe:
         """Return what the socket must send now, in order."""
         items = self.connection.data_to_send()
         if items:
-            self.link.push(items if self._tls is None else self._encrypted(items, self._tls), now_ns)
+            self.link.push(self._sealed(items), now_ns)
         ready = self.link.ready(now_ns)
         if self.link.ended_by and self.connection.state != "over":
             self.connection.lost(self.link.ended_by, now_ns)
         return ready
 
-    @staticmethod
-    def _encrypted(items: list[Outgoing], tls: TlsSide) -> list[Outgoing]:
+    def _sealed(self, items: list[Produced]) -> list[Outgoing]:
+        tls = self._tls
         sealed: list[Outgoing] = []
         for item in items:
-            if isinstance(item, Fin):
+            if isinstance(item, Below):
+                sealed.append(item.data)
+            elif tls is None or isinstance(item, Reset):
+                sealed.append(item)
+            elif isinstance(item, Fin):
                 if not item.ragged:
                     sealed.extend(tls.farewell())
-                sealed.append(item)
-            elif isinstance(item, Reset):
                 sealed.append(item)
             else:
                 sealed.extend(tls.send(item))
