@@ -8,6 +8,7 @@ nothing of the project here, and nothing heavy.
              aiohttp AsyncResolver.resolve ─┘                               c-ares would ask the real DNS
     trust    SSLContext.wrap_bio, wrap_socket: the session CA is loaded first, whenever the context was made
     guard    socket.connect, connect_ex, sendto: nothing but loopback
+    ports    anyio (httpx) keeps the address of a look-up and the port it had asked for; the guard sets it right
 
 It fails closed: a name that the gate does not know raises, and so does a connect to any address that
 is not loopback. Host header and SNI stay the real ones, so the certificate must carry those names.
@@ -57,6 +58,8 @@ class Hook:
         self.cafile = cafile
         self._undo: list[Callable[[], None]] = []
         self._trusted: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+        self._targets: dict[tuple[str, int], tuple[str, int]] = {}
+        """Where to dial for the address that a look-up gave and the port it was given."""
 
     def install(self) -> None:
         """Patch the process; `uninstall` takes everything back."""
@@ -91,6 +94,7 @@ class Hook:
             if is_address(name):
                 return original(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
             target = self.gate(name, port_number(port))
+            self._targets[target[0], port_number(port)] = target
             if family == socket.AF_INET6:
                 raise socket.gaierror(socket.EAI_NONAME, f"{name} has no IPv6 address here")
             return [(socket.AF_INET, type or socket.SOCK_STREAM, proto or socket.IPPROTO_TCP, "", target)]
@@ -112,6 +116,8 @@ class Hook:
             def call(sock: socket.socket, *args: Any) -> Any:
                 address = args[where] if len(args) > abs(where) - (where < 0) else None
                 refuse_foreign(sock, address)
+                if where == 0 and isinstance(address, tuple):
+                    args = (self._targets.get(address[:2], address),)
                 return original(sock, *args)
 
             return call
@@ -172,6 +178,8 @@ class Hook:
                 if kwargs.get("ssl") and not kwargs.get("server_hostname"):
                     kwargs["server_hostname"] = host
                 host, port = await loop.run_in_executor(None, self.gate, host, port_number(port))
+            elif host:
+                host, port = self._targets.get((host, port_number(port)), (host, port))
             return await original(loop, factory, host, port, **kwargs)
 
         self._set(uvloop.Loop, "create_connection", create_connection)
