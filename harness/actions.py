@@ -253,6 +253,8 @@ class Send(_Value, frozen=True, tag="send"):
     """On a combined connection, wrap as data of its stream."""
     stream: int = ANY_STREAM
     """Code of the stream in the timeline; only connections that carry it get this."""
+    stream_name: str = ""
+    """Name to wrap it with on a combined connection (`!serverShutdown`); empty for the stream's own."""
     fragment_bytes: int = 0
     """Split into WebSocket frames of so many payload bytes (RFC 6455, section 5.4); 0 for one frame."""
     between: bytes = b""

@@ -127,6 +127,31 @@ class Timeline:
             names=self.names,
         )
 
+    def paused(self, frame: int, pause_ns: int) -> Timeline:
+        """The same tape with a pause of the market before `frame`: what follows is due later, and says so inside."""
+        pause_ms = pause_ns // 1_000_000
+        if not pause_ms or frame >= len(self):
+            return self
+        due_ns, event_ms = self.due_ns.copy(), self.event_ms.copy()
+        due_ns[frame:] += pause_ms * 1_000_000
+        event_ms[frame:] = np.where(event_ms[frame:] >= 0, event_ms[frame:] + pause_ms, event_ms[frame:])
+        return Timeline(
+            due_ns=due_ns,
+            stream_codes=self.stream_codes,
+            trade_ids=self.trade_ids,
+            event_ms=event_ms,
+            streams=self.streams,
+            store=_RetimedStore(self.store, pause_ms, from_frame=frame),
+            start_ms=self.start_ms,
+            marks=tuple(
+                msgspec.structs.replace(mark, due_ns=mark.due_ns + pause_ms * 1_000_000)
+                if mark.frame >= frame
+                else mark
+                for mark in self.marks
+            ),
+            names=self.names,
+        )
+
 
 # `"E":`, `"T":` and nothing else: the digits of a time never change their number between 2001
 # and 2286 in milliseconds, so a frame keeps its length. Microseconds have 16 digits.
@@ -134,12 +159,16 @@ _TIMES = re.compile(rb'("[ET]"\s*:\s*)(\d{16}|\d{13})(?!\d)')
 
 
 class _RetimedStore:
-    def __init__(self, store: PayloadStore, offset_ms: int) -> None:
+    def __init__(self, store: PayloadStore, offset_ms: int, *, from_frame: int = 0) -> None:
         self._store = store
         self._offset_ms = offset_ms
+        self._from_frame = from_frame
 
     def fetch(self, first: int, last: int) -> Sequence[bytes]:
-        return [_TIMES.sub(self._moved, payload) for payload in self._store.fetch(first, last)]
+        return [
+            payload if frame < self._from_frame else _TIMES.sub(self._moved, payload)
+            for frame, payload in enumerate(self._store.fetch(first, last), first)
+        ]
 
     def _moved(self, found: re.Match[bytes]) -> bytes:
         digits = found[2]
