@@ -8,6 +8,7 @@ tried again lost it at `receive`; one whose attempts are refused lost it at `con
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.checks.case import Case, Connection
     from harness.checks.incident import Stage
     from harness.checks.loss import Loss
+    from harness.ledger import Attempted
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ def _dead(case: Case, loss: Loss) -> Place:
     if open_now:
         return _deaf(case, loss, open_now[-1])
     ended_ns = max((c.closed.at_ns for c in connections if c.closed and c.subscribed_ns is not None), default=0)
-    later = [a for a in case.attempts if a.at_ns > ended_ns]
+    later = _attempts(case, ended_ns)
     newer = [c for c in case.connections.values() if c.opened_ns > ended_ns]
     if connections and not later and not newer:
         return _gave_up(case, loss, connections[-1])
@@ -139,7 +141,7 @@ def _gave_up(case: Case, loss: Loss, last: Connection) -> Place:
 def _turned_away(case: Case, loss: Loss, outcomes: dict[str, int], newer: list[Connection], ended_ns: int) -> Place:
     stage, what = _furthest(case, outcomes, newer)
     tries = max(len(newer), sum(outcomes.values()))
-    last_ns = max([c.opened_ns for c in newer] + [a.at_ns for a in case.attempts if a.at_ns > ended_ns])
+    last_ns = max([c.opened_ns for c in newer] + [a.at_ns for a in _attempts(case, ended_ns)])
     quiet_ns = case.question.closed_ns - last_ns
     since = (
         ""
@@ -169,13 +171,23 @@ _ADVICE: dict[str, str] = {
 def later_outcomes(case: Case, after_ns: int) -> dict[str, int]:
     """How name look-ups and connects after a moment ended, counted."""
     outcomes: dict[str, int] = {}
-    for attempt in case.attempts:
-        if attempt.at_ns > after_ns:
-            outcomes[attempt.outcome] = outcomes.get(attempt.outcome, 0) + 1
+    for attempt in _attempts(case, after_ns):
+        outcomes[attempt.outcome] = outcomes.get(attempt.outcome, 0) + 1
     return outcomes
 
 
+def _attempts(case: Case, after_ns: int) -> list[Attempted]:
+    # Asking REST is no attempt to connect to a stream.
+    return [a for a in case.attempts if a.at_ns > after_ns and not _REST_HOST.match(a.host)]
+
+
+_REST_HOST = re.compile(r"(f|d|e|data-|testnet\.)?api[0-9-]*", re.IGNORECASE)
+_NEVER_DIALLED = ("fail", "refuse", "blackhole", "wrong")
+"""Ends of a dial that no listener ever saw."""
+
+
 def _furthest(case: Case, outcomes: dict[str, int], newer: list[Connection]) -> tuple[Stage, str]:
+    newer = [c for c in newer if not (c.refused and c.refused.how in _NEVER_DIALLED)]
     if not newer:
         if outcomes and set(outcomes) <= {"fail"}:
             return "resolve", "the name could not be resolved"
@@ -186,6 +198,8 @@ def _furthest(case: Case, outcomes: dict[str, int], newer: list[Connection]) -> 
     why = f" ({furthest.refused.how})" if furthest.refused else ""
     if furthest.reached == "upgrade":
         return "subscribe", "connected, but no stream was ever subscribed"
+    if furthest.reached == "subscribe":
+        return "subscribe", "connected, but this symbol was not subscribed again"
     if furthest.reached == "tls" or (furthest.reached == "connect" and not furthest.secure):
         if furthest.refused and furthest.refused.stage == "connect":
             return "connect", f"each accepted and dropped{why}"
