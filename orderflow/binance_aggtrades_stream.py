@@ -278,6 +278,8 @@ class BinanceAggTradesStream:
         for symbol, feed in self._feeds.items():
             if feed.attempts == 0:
                 told.append(f"{symbol}: no connection was even attempted")
+            elif feed.connections == 0:
+                told.append(f"{symbol}: no connection was made, {feed.attempts} attempts had begun")
             else:
                 told.append(f"{symbol}: {feed.attempts} attempts, {feed.delivered} trades until then")
         return ", ".join(told)
@@ -375,6 +377,7 @@ class BinanceAggTradesStream:
         self._stopping = True
         if self._watchdog is not None:
             self._watchdog.stop()
+            self._watchdog.join(1.0)  # it is asleep, and wakes at once
             self._watchdog = None
         _running_streams.discard(self)
         stopped, loop = self._stopped, self._loop

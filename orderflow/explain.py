@@ -57,9 +57,11 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, socket.gaierror):
         return Explanation(f"the name cannot be resolved: {error.strerror or error}")
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Explanation(f"the certificate cannot be trusted: {error.verify_message}", logging.ERROR)
+        return Explanation(
+            f"the certificate cannot be trusted: {getattr(error, 'verify_message', None) or error}", logging.ERROR
+        )
     if isinstance(error, ssl.SSLError):
-        return Explanation(f"TLS failed: {error.reason or error}")
+        return Explanation(f"TLS failed: {getattr(error, 'reason', None) or error}")
     if isinstance(error, ConnectionRefusedError):
         return Explanation("the connection was refused")
     if isinstance(error, TimeoutError | asyncio.TimeoutError):

@@ -123,7 +123,7 @@ class SymbolFeed:
 
         self._ws: ClientConnection | None = None
         self._abort_reason = ""
-        self._first_connected_wall_ms = 0
+        self._wanted_from_ms = 0
         self._highest_stream_id = -1
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
@@ -150,6 +150,9 @@ class SymbolFeed:
             logger.debug("   URI: %s (attempt %d)", self.uri, self.attempts)
             began_s, had = time.monotonic(), self.stream_trades
             was_connected = False
+            if not self.connections:
+                # What is traded from here on may be fetched, should this connection end before its first trade.
+                self._wanted_from_ms = time.time_ns() // 1_000_000
             try:
                 async with self._dial() as ws:
                     was_connected = True
@@ -199,9 +202,7 @@ class SymbolFeed:
         self.connected_at_s = time.monotonic()
         self.connected = True
         logger.info(f"🐋 Connected to {self.symbol} aggTrades stream")
-        if self.connections == 1:
-            self._first_connected_wall_ms = time.time_ns() // 1_000_000
-        else:
+        if self.connections > 1:
             # Nothing is replayed on a new connection: what passed meanwhile is a gap, known before the next trade.
             self.sequencer.holding = self.sequencer.last_id is None and self._settings.backfill
             self._want_catch_up(open_ended=True)
@@ -434,7 +435,7 @@ class SymbolFeed:
         sequencer = self.sequencer
         last_id, suspect = sequencer.last_id, sequencer.suspect
         if last_id is None:
-            page = await self._rest.page(self.symbol, start_ms=self._first_connected_wall_ms)
+            page = await self._rest.page(self.symbol, start_ms=self._wanted_from_ms)
         else:
             page = await self._rest.page(self.symbol, from_id=last_id + 1)
         self.repaired += sequencer.fill(page, time.monotonic_ns())
@@ -619,7 +620,7 @@ class SymbolFeed:
         last_id = self.sequencer.last_id
         try:
             if last_id is None:
-                page = await self._rest.page(self.symbol, start_ms=self._first_connected_wall_ms)
+                page = await self._rest.page(self.symbol, start_ms=self._wanted_from_ms)
             else:
                 page = await self._rest.page(self.symbol, from_id=last_id + 1)
         except BackfillError as error:

@@ -39,8 +39,9 @@ class ScriptedExchange:
     """
     Streams and REST on one port of loopback.
 
-    `connections` holds one coroutine function for each connection, in order; the last serves all further ones. Before the upgrade,
-    an entry of `refusals` (a `Response`, or None to let in) is taken. REST answers from `rest_trades`.
+    `connections` holds one coroutine function for each connection, in order; the last serves all further ones.
+    Before the upgrade, an entry of `refusals` (a `Response`, or None to let in) is taken. REST answers from
+    `rest_trades`.
     """
 
     def __init__(self):

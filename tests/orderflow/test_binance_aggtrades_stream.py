@@ -217,7 +217,7 @@ async def test_silence_on_an_open_connection_is_noticed_announced_and_mended(exc
 
 async def test_a_connection_that_never_delivers_is_noticed_and_rest_fills_in(exchange, start, caplog):
     exchange.connections = [sends()]
-    stream, trades = await start(stall_timeout_s=100 * MS, start_timeout_s=20 * MS)
+    _stream, trades = await start(stall_timeout_s=100 * MS, start_timeout_s=20 * MS)
     assert any("no trade within" in text for text in warnings(caplog))
     exchange.traded(range(3))
     await until(lambda: len(trades) == 3)
@@ -276,7 +276,7 @@ async def test_one_mute_symbol_is_noticed_beside_one_that_talks(exchange, start,
             await asyncio.sleep(5 * MS)
 
     exchange.connections = [by_name]
-    stream, _ = await start(["btcusdt", "ethusdt"], stall_timeout_s=150 * MS, backfill=False)
+    _stream, _ = await start(["btcusdt", "ethusdt"], stall_timeout_s=150 * MS, backfill=False)
     await until(lambda: any("ETHUSDT" in text and "no trade for" in text for text in warnings(caplog)))
     assert not any("BTCUSDT" in text for text in warnings(caplog))
 
@@ -352,7 +352,7 @@ async def test_rest_that_is_a_little_behind_is_asked_again(exchange, start):
 async def test_disorder_is_put_right_without_rest(exchange, start, caplog):
     frames = exchange.traded(range(8))
     exchange.connections = [sends(*(frames[number] for number in (0, 3, 1, 2, 5, 4, 7, 6)))]
-    stream, trades = await start(reorder_grace_s=500 * MS)
+    _stream, trades = await start(reorder_grace_s=500 * MS)
     await until(lambda: len(trades) == 8)
     assert ids(trades) == list(range(8))
     assert exchange.rest_asked == []
@@ -554,7 +554,7 @@ async def test_symbols_that_cannot_be_are_refused_at_once(symbols):
 
 async def test_start_says_that_no_trade_came(exchange, start, caplog):
     exchange.connections = [sends()]
-    stream, _ = await start(start_timeout_s=30 * MS)
+    _stream, _ = await start(start_timeout_s=30 * MS)
     assert any("no trade within" in text for text in warnings(caplog))
     assert "✅ AggTrades streams running in background" not in caplog.messages
 
@@ -646,10 +646,10 @@ async def test_a_task_that_somebody_cancels_is_announced(exchange, start, caplog
 
 async def test_a_blocked_event_loop_is_announced_with_the_place(exchange, start, caplog):
     exchange.connections = [sends(frame(0))]
-    stream, _ = await start(loop_timeout_s=100 * MS)
+    _stream, _ = await start(loop_timeout_s=100 * MS)
     deadline_s = time.monotonic() + 10
     while not any("has been blocked" in text for text in warnings(caplog)) and time.monotonic() < deadline_s:
-        time.sleep(10 * MS)
+        time.sleep(10 * MS)  # noqa: ASYNC251 - blocking the event loop is the point
     told = next(text for text in warnings(caplog) if "has been blocked" in text)
     assert "test_binance_aggtrades_stream.py" in told
     await until(lambda: any("runs again" in text for text in warnings(caplog)))
