@@ -283,6 +283,9 @@ def _check(batch: pa.RecordBatch, metadata: Any, number: int) -> None:
 def _create(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RecordingError(path.parent, f"is no folder to write to: {problem.strerror or problem}") from problem
+    try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
     except FileExistsError as problem:
         raise RecordingError(path, "exists already, and nothing recorded is ever overwritten") from problem

@@ -146,7 +146,8 @@ def _drop_stump(path: Path) -> None:
     # Header and lock come before the first frame, so a file torn inside its header holds none.
     with path.open("rb") as file:
         start = file.read(HEADER_BYTES_MAX + 1)
-    ours = len(start) <= HEADER_BYTES_MAX and (not start.strip(b"\0") or start.startswith(b"\xff\xff\xff\xff"))
+    magic = b"\xff\xff\xff\xff"  # of Arrow's stream format
+    ours = len(start) <= HEADER_BYTES_MAX and (not start.strip(b"\0") or start[:4] == magic[: len(start)])
     if not ours:
         raise RecordingError(path, "is no journal that this harness can read; it was left as it is")
     path.unlink()

@@ -1,0 +1,179 @@
+"""Continuity: every message once, every hole told."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.frames import Frame
+from harness.recorder.endpoints import Line
+from harness.recorder.sieve import Ended, Filled, Hole, Missed, Opened, Sieve
+from harness.recording.journal import Run
+
+STREAM = "btcusdt@aggTrade"
+RAW = Line(url="wss://x/ws/" + STREAM, streams=(STREAM,))
+BOTH = Line(url="wss://x/stream", streams=(STREAM, "ethusdt@aggTrade"), combined=True)
+
+
+def payload(number: int) -> bytes:
+    return b'{"e":"aggTrade","s":"BTCUSDT","a":%d,"p":"1.0","q":"1.0"}' % number
+
+
+def run(connection: int, *numbers: int) -> Run:
+    return Run(connection, "text", 10, 20, [payload(n) for n in numbers])
+
+
+def ended(connection: int) -> Ended:
+    return Ended(connection, 30, 40)
+
+
+def told(items: list[Run | Frame]) -> list[object]:
+    """Ids of the messages, and the words of the rows."""
+    out: list[object] = []
+    for item in items:
+        if isinstance(item, Run):
+            out += [int(p.split(b'"a":')[1].split(b",")[0]) for p in item.payloads]
+        else:
+            out.append(item.detail or item.data)
+    return out
+
+
+@given(runs=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), max_size=6))
+def test_one_connection_alone_is_recorded_as_it_came(runs: list[list[int]]) -> None:
+    """Whatever an exchange repeats or reorders on a connection is what happened, and nothing of it is left out."""
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), *(run(1, *numbers) for numbers in runs)])
+    kept = [p for item in out if isinstance(item, Run) for p in item.payloads]
+    assert kept == [payload(n) for numbers in runs for n in numbers]
+    assert sieve.duplicate_count == 0
+
+
+@given(withheld=st.sets(st.integers(2, 40)), cuts=st.lists(st.integers(1, 40), max_size=5))
+def test_holes_are_exactly_the_ids_that_never_came(withheld: set[int], cuts: list[int]) -> None:
+    ids = [n for n in range(1, 50) if n not in withheld]
+    edges = [0, *sorted(c for c in cuts if c < len(ids)), len(ids)]
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW)])
+    for a, b in pairwise(edges):
+        if a < b:
+            sieve.take([run(1, *ids[a:b])])
+    holes = [n for hole in sieve.holes() for n in range(hole.first, hole.last + 1)]
+    assert holes == sorted(withheld)
+    assert sieve.missing_count == len(withheld)
+
+
+@given(
+    data=st.data(),
+    old_last=st.integers(5, 20),
+    new_first=st.integers(2, 21),
+    new_last=st.integers(21, 30),
+)
+def test_a_hand_over_keeps_every_id_once_and_tells_what_neither_brought(
+    data: st.DataObject, old_last: int, new_first: int, new_last: int
+) -> None:
+    old, new = list(range(1, old_last + 1)), list(range(new_first, new_last + 1))
+    before = data.draw(st.integers(1, len(old)), "of the old, before the new is open")
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), run(1, *old[:before]), Opened(2, RAW)])
+    rest = [(1, n) for n in old[before:]], [(2, n) for n in new]
+    while any(rest):
+        side = data.draw(st.sampled_from([r for r in rest if r]), "next to arrive")
+        connection, number = side.pop(0)
+        out += sieve.take([run(connection, number)])
+    out += sieve.take([ended(1)])
+    ids = [n for n in told(out) if isinstance(n, int)]
+    assert sorted(ids) == sorted(set(old) | set(new))
+    missing = sorted(set(range(1, new_last + 1)) - set(ids))
+    assert [n for hole in sieve.holes() for n in range(hole.first, hole.last + 1)] == missing
+    assert out == [*out, *sieve.take([])]
+    after = sieve.take([run(2, new_last + 1), run(2, new_last + 3)])
+    assert told(after) == [new_last + 1, f"{STREAM}: ids {new_last + 2} to {new_last + 2} missing", new_last + 3]
+
+
+def test_a_gap_row_stands_before_the_message_that_showed_it() -> None:
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), run(1, 1, 2, 5, 6)])
+    assert told(out) == [1, 2, f"{STREAM}: ids 3 to 4 missing", 5, 6]
+    gap = out[1]
+    assert isinstance(gap, Frame)
+    assert (gap.kind, gap.connection, gap.received_at_ns, gap.monotonic_ns) == ("gap", 1, 10, 20)
+    assert sieve.holes() == [Hole(stream=STREAM, first=3, last=4)]
+    assert sieve.holes() == []
+
+
+def test_what_was_missed_while_away_is_a_gap_of_the_new_connection() -> None:
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), run(1, 1, 2), ended(1), Opened(2, RAW), run(2, 9)])
+    assert told(out) == [1, 2, f"{STREAM}: ids 3 to 8 missing", 9]
+
+
+def test_a_tape_that_starts_again_is_no_flood_of_duplicates() -> None:
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), run(1, 50_000, 50_001), run(1, 1, 2, 4)])
+    rewind = f"{STREAM}: ids went back from 50001 to 1"
+    assert told(out) == [50_000, 50_001, rewind, 1, 2, f"{STREAM}: ids 3 to 3 missing", 4]
+
+
+def test_fetched_messages_fill_a_hole_but_not_what_came_late_by_itself() -> None:
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW), run(1, 1, 5), run(1, 3)])
+    (hole,) = sieve.holes()
+    found = {n: Frame(connection=1, data=payload(n), detail="backfilled") for n in (2, 3, 4)}
+    note = Frame(connection=1, kind="gap", detail="not filled")
+    out = sieve.take([Filled(hole, found, note)])
+    assert [f.data for f in out if isinstance(f, Frame)] == [payload(2), payload(4)]
+    assert (sieve.backfilled_count, sieve.missing_count) == (2, 0)
+
+
+def test_a_hole_that_stays_open_is_told_again() -> None:
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW), run(1, 1, 5)])
+    (hole,) = sieve.holes()
+    note = Frame(connection=1, kind="gap", detail="not filled")
+    assert sieve.take([Filled(hole, {}, note)]) == [note]
+    assert sieve.missing_count == 3
+
+
+def test_ids_that_the_exchange_has_and_a_mute_stream_never_brought_are_a_hole() -> None:
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW), run(1, 7)])
+    out = sieve.take([Missed(STREAM, 1, 9, 50, 60)])
+    assert told(out) == [f"{STREAM}: ids 8 to 9 missing"]
+    assert sieve.holes() == [Hole(stream=STREAM, first=8, last=9)]
+    assert told(sieve.take([run(1, 10)])) == [10]
+
+
+def test_streams_of_a_combined_connection_are_counted_apart() -> None:
+    def wrapped(stream: str, number: int) -> bytes:
+        return b'{"stream":"%s","data":%s}' % (stream.encode(), payload(number))
+
+    messages = [
+        wrapped(STREAM, 1),
+        wrapped("ethusdt@aggTrade", 100),
+        wrapped(STREAM, 2),
+        wrapped("ethusdt@aggTrade", 103),
+    ]
+    sieve = Sieve()
+    sieve.take([Opened(1, BOTH), Run(1, "text", 1, 1, [b'{"result":null,"id":1}', *messages])])
+    assert sieve.holes() == [Hole(stream="ethusdt@aggTrade", first=101, last=102)]
+    assert sieve.tracks[STREAM].last_id == 2
+
+
+def test_streams_without_ids_pass_once_in_a_hand_over() -> None:
+    line = Line(url="x", streams=("btcusdt@depth",))
+    sieve = Sieve()
+    first, second, third = (Run(c, "text", 1, 1, [b'{"u":%d}' % n]) for c, n in ((1, 1), (2, 1), (2, 2)))
+    out = sieve.take([Opened(1, line), Opened(2, line), first, second, third, ended(1)])
+    assert out == [first, third]
+
+
+def test_an_announced_shutdown_is_noticed_raw_and_wrapped() -> None:
+    sieve = Sieve()
+    raw = b'{"e":"serverShutdown","E":1770123456789}'
+    wrapped = b'{"stream":"!serverShutdown","data":' + raw + b"}"
+    sieve.take(
+        [Opened(1, RAW), run(1, 1), Run(1, "text", 1, 1, [raw]), Opened(2, BOTH), Run(2, "text", 1, 1, [wrapped])]
+    )
+    assert sieve.shutdown_notices == [1, 2]
