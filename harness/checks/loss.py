@@ -21,6 +21,8 @@ Kind = Literal["never_connected", "stopped", "gap", "starved"]
 
 BACKLOG_NS = 3_000_000_000
 """A subject that accepted something so shortly before the end was alive and behind, not stopped."""
+MANY = 3
+"""So many gaps are a habit."""
 ALIVE_SHARE = 0.05
 """With a shorter run than that the same is asked of this share of it."""
 
@@ -50,8 +52,17 @@ def losses(case: Case) -> list[Loss]:
         codes = [code for code, name in enumerate(case.tape.symbols) if name == symbol]
         mine = np.flatnonzero(case.asked & np.isin(case.tape.timeline.stream_codes, codes))
         good = case.in_time[mine] & (case.accepted_ns[mine] != NEVER)
-        found += [_loss(case, symbol, mine, good, first, last) for first, last in _stretches(good)]
-    return [loss for loss in found if loss is not None]
+        stretches = [_loss(case, symbol, mine, good, first, last) for first, last in _stretches(good)]
+        found += _tail_of_many([loss for loss in stretches if loss is not None])
+    return found
+
+
+def _tail_of_many(found: list[Loss]) -> list[Loss]:
+    # Who loses a trade now and then also loses, now and then, the last ones of the tape: it did not stop.
+    gaps = [loss for loss in found if loss.kind == "gap"]
+    if len(gaps) >= MANY and found[-1].kind == "stopped" and len(found[-1].frames) <= max(len(g.frames) for g in gaps):
+        return [*found[:-1], msgspec.structs.replace(found[-1], kind="gap")]
+    return found
 
 
 def _stretches(good: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -74,7 +74,8 @@ def _away(case: Case, loss: Loss) -> Place:
         )
     return Place(
         stage="callback",
-        cause=f"{ids_of(case, loss)} were sent on an open connection and never accepted: dropped between socket and history",
+        cause=f"{ids_of(case, loss)} {'was' if len(loss.frames) == 1 else 'were'} sent on an open connection "
+        "and never accepted: dropped between socket and history",
         suggestion="look for a queue that overflows, a filter, or an exception caught on the way to the callback",
         evidence=tuple(case.notes_about("swallowed", "task")[:3]),
     )
