@@ -207,7 +207,9 @@ class Case:
 
     @cached_property
     def clock(self) -> tuple[int, int]:
-        """Monotonic time, and tape time, at the first subscription; start() and 0 when there was none."""
+        """A monotonic time and its tape time: the clock's start, or that of start() when nothing was subscribed."""
+        if self.question.clock_ns is not None:
+            return self.question.clock_ns, 0
         return min(self.subscribed.values(), default=(self.question.started_ns, 0))
 
     @cached_property

@@ -46,6 +46,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """When `start()` was called, monotonic."""
     closed_ns: int
     """When the observation was closed, or now while it is open. Nothing later counts as data or signal."""
+    clock_ns: int | None = None
+    """When tape time 0 was due, monotonic; None: the clock never started, or look at the first subscription."""
     speed: float = 1.0
     """Tape time per real time; 0 for as fast as it goes."""
     host: str = "host.await"

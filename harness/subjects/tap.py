@@ -71,6 +71,12 @@ class Tap:
                 for values in read_item(item, symbol):
                     self._accept(values)
 
+    def take(self, item: Any) -> None:
+        """Count one item that the subject handed out itself, by `async for`."""
+        self.found = self.found or "async for"
+        for values in read_item(item):
+            self._accept(values)
+
     def _attach(self, subject: Any, path: str) -> bool:
         owner, name = self._owner(subject, path)
         if owner is None:

@@ -189,6 +189,11 @@ class TaskWatch:
             if now_ns - since >= BLOCKED_NS and key in self.loops
         ]
 
+    def main_place(self) -> str:
+        """Where the subject's tasks wait, for a stop() that does not return."""
+        waiting = [text for record in self.tasks if (text := _pending(record))]
+        return "; ".join(waiting[:2])
+
     def left_behind(self) -> list[str]:
         """Tasks and threads of the subject that are still alive."""
         found = [text for record in self.tasks if not record.ours and (text := _pending(record))]

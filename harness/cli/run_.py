@@ -1,0 +1,208 @@
+"""`harness run`: your code against the exchange, judged."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from harness.runner import RunResult
+    from harness.scenario import Scenario
+
+EXAMPLE = """\
+examples:
+  harness run bot.flow:OrderFlowService --recording recordings/btcusdt.parquet
+  harness run bot.flow:OrderFlowService --recording recordings/btcusdt.parquet --fault tcp.reset_peer@frame=250
+  harness run bot.flow:OrderFlowService --recording recordings/btcusdt.parquet --faults all
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    add_scenario_options(parser)
+    what = parser.add_argument_group("what goes wrong")
+    what.add_argument("--plan", metavar="FILE", help="a TOML plan; --fault adds to it")
+    what.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="layer.kind[:key=value,...][@frame=N]; several act at once",
+    )
+    what.add_argument("--faults", metavar="LAYER[,LAYER]|all", help="one run for every fault of these layers")
+    what.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="host.KIND",
+        help="how the program around it runs it; one run for each",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--format", choices=("text", "json", "junit", "html"), default="text")
+    out.add_argument("--out", metavar="FILE", help="write the report here instead of to standard output")
+    out.add_argument(
+        "--dry-run", action="store_true", help="say what was found in the subject (tap, health, stop), and stop there"
+    )
+    out.add_argument("--verbose", action="store_true", help="let the subject's own output through, on standard error")
+    parser.epilog = EXAMPLE
+    import argparse as _argparse
+
+    parser.formatter_class = _argparse.RawDescriptionHelpFormatter
+
+
+def add_scenario_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` and `sweep` share."""
+    parser.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        help="module:attribute, a class or factory called with no arguments, with start(symbols) and stop()",
+    )
+    parser.add_argument(
+        "--recording", action="append", required=True, metavar="R", help="what the exchange plays; several are merged"
+    )
+    parser.add_argument("--mode", choices=("live", "sim"), default="live")
+    parser.add_argument(
+        "--symbol", action="append", default=[], metavar="S", help="passed to start() [those of the recording]"
+    )
+    parser.add_argument(
+        "--tap", metavar="PATH", help="where the subject takes a trade: a dotted path from the subject, or module:path"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--deadline", default="60s", metavar="D", help="how long an incident may stay untold [60s]")
+    parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
+    parser.add_argument(
+        "--retime",
+        choices=("auto", "none"),
+        default="auto",
+        help="move the times inside the frames to the present [auto]",
+    )
+    parser.add_argument("--duration", metavar="D", help="play only so much of the tape")
+    parser.add_argument("--path", default=".", metavar="DIR", help="folder to import the subject from [.]")
+    parser.add_argument("--jobs", type=int, default=16, metavar="N", help="runs at a time [16]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run, judge, report."""
+    from harness import report, runner
+    from harness.clock import monotonic_ns
+
+    base = scenario_of(args)
+    if args.dry_run:
+        return _dry_run(base)
+    scenarios = _scenarios(args, base)
+    from harness.cli._progress import Progress
+
+    began_ns = monotonic_ns()
+    with Progress(len(scenarios), min(args.jobs, len(scenarios))) as progress:
+        results = runner.run_all(
+            scenarios, jobs=_jobs(args.jobs, scenarios), on_result=progress.advance, verbose=args.verbose
+        )
+    runs = [as_run(result) for result in results]
+    _raise_when_hopeless(results)
+    to_terminal = args.out is None and sys.stdout.isatty()
+    text = report.render(runs, args.format, colour=to_terminal and args.format == "text")
+    if args.out:
+        Path(args.out).write_text(text, encoding="utf-8")
+        print(f"{args.out}: {len(runs)} run{'s' * (len(runs) != 1)}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    if len(runs) > 1:
+        print(f"{len(runs)} runs in {(monotonic_ns() - began_ns) / 1e9:.0f} s", file=sys.stderr)
+    return report.exit_code(runs)
+
+
+def scenario_of(args: argparse.Namespace) -> Scenario:
+    """The scenario that the options describe, without faults."""
+    from harness.clock import parse_duration_ns
+    from harness.errors import UsageError
+    from harness.exchange.settings import MAX, parse_speed
+    from harness.scenario import Scenario
+
+    if args.mode == "sim":
+        raise UsageError("--mode sim is not there yet; leave it out, and the run is live, over loopback")
+    for recording in args.recording:
+        if "://" not in recording and not Path(recording).exists():
+            raise UsageError(f"{recording}: no such recording; `harness list recordings` shows what there is")
+    speed = parse_speed(args.speed)
+    return Scenario(
+        subject=args.subject,
+        recordings=tuple(args.recording),
+        path=args.path,
+        symbols=tuple(symbol.upper() for symbol in args.symbol),
+        mode=args.mode,
+        tap=args.tap,
+        seed=args.seed,
+        deadline_ns=parse_duration_ns(args.deadline),
+        speed=0.0 if speed == MAX else speed,
+        retime=args.retime,
+        duration_ns=parse_duration_ns(args.duration) if args.duration else None,
+    )
+
+
+def _scenarios(args: argparse.Namespace, base: Scenario) -> list[Scenario]:
+    import msgspec
+
+    from harness.faults.plan import format_fault, load_plan, parse_fault
+
+    planned = list(load_plan(args.plan, args.seed).faults) if args.plan else []
+    planned += [parse_fault(text) for text in args.fault]
+    hosts = [format_fault(fault) for fault in planned if fault.layer == "host"]
+    hosts += [
+        format_fault(parse_fault(text if text.startswith("host.") else f"host.{text}", "--host")) for text in args.host
+    ]
+    together = tuple(format_fault(fault) for fault in planned if fault.layer != "host")
+    change = msgspec.structs.replace
+    if args.faults is None:
+        return [change(base, faults=together, host=host, plan=args.plan) for host in hosts or [base.host]]
+    from harness.runner.catalogue import each_fault
+
+    found = [change(base, faults=together, host=host) for host in hosts] if hosts or together else []
+    return [*found, *each_fault(base, args.faults)]
+
+
+def _jobs(jobs: int, scenarios: Sequence[Scenario]) -> int:
+    # One more than the single run, for the run without faults beside it.
+    return max(2, min(jobs, len(scenarios) + 1))
+
+
+def as_run(result: RunResult) -> object:
+    """A runner's result as a report takes it."""
+    from harness.report import Run
+
+    return Run(
+        scenario=result.scenario,
+        verdict=result.verdict,
+        digest=result.digest,
+        wall_s=result.wall_s,
+        tap=result.setting.tap,
+        health=result.setting.health,
+        trades=result.setting.trades,
+        length_ns=result.setting.length_ns,
+        marks=result.marks,
+    )
+
+
+def _raise_when_hopeless(results: Sequence[RunResult]) -> None:
+    # A subject that does not import fails every run alike: one sentence, not two hundred.
+    from harness.errors import SubjectError
+
+    if all(result.fatal for result in results):
+        raise SubjectError(results[0].verdict.reason.strip().splitlines()[-1])
+
+
+def _dry_run(scenario: Scenario) -> int:
+    from harness.subjects import anatomy, find_tap, load
+
+    subject = load(scenario.subject, scenario.path)
+    found = anatomy(subject, scenario.tap)
+    tap = found.tap or find_tap(subject)
+    print(f"subject  {scenario.subject} ({type(subject).__name__})")
+    print(f"start    {found.start}({', '.join(scenario.symbols) or 'the symbols of the recording'})")
+    print(f"stop     {found.stop or 'none found'}")
+    print(f"tap      {tap or 'none found yet; it may come with start(), or name it with --tap PATH'}")
+    print(f"health   {', '.join(found.health) or 'none found'}")
+    return 0

@@ -1,0 +1,257 @@
+"""Runs scenarios, each in a worker process of its own, and judges them.
+
+The one place that knows every stage: recording → timeline → plan → exchange → redirect → subject under
+its host → ledger → verdict. The parent stays out of it, and outlives a worker that hangs or dies: it
+reads what that one left and judges it all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.checks import Tape
+from harness.clock import NS_PER_S
+from harness.faults import catalogue
+from harness.faults.plan import parse_fault
+from harness.ledger import Exited, Ledger
+from harness.recording import load_timeline
+from harness.redirect import clean
+from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting, read_entries
+from harness.verdict import Question, judge, unjudged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness.scenario import Scenario
+
+__all__ = ["RunResult", "Setting", "run", "run_all"]
+
+DEFAULT_JOBS = 16
+"""Runs at a time. They mostly wait, for a market at 40 trades a second, so two cores carry many."""
+SPARE_S = 45.0
+"""For starting, stopping and judging, on a machine that is busy with other runs."""
+
+
+def run(scenario: Scenario, *, verbose: bool = False) -> RunResult:
+    """Run one scenario, with a run without faults beside it to tell noise from signals."""
+    return run_all([scenario], jobs=2, verbose=verbose)[0]
+
+
+def run_all(
+    scenarios: Sequence[Scenario],
+    *,
+    jobs: int = DEFAULT_JOBS,
+    on_result: Callable[[RunResult], None] | None = None,
+    verbose: bool = False,
+) -> list[RunResult]:
+    """
+    Run scenarios in parallel.
+
+    Args:
+        scenarios: what to run.
+        jobs: worker processes at a time.
+        on_result: called for each as it is done, from the caller's thread.
+        verbose: let the subjects' output through.
+
+    Returns:
+        Results in the order of the scenarios.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-run-", ignore_cleanup_errors=True) as folder:
+        return _Batch(Path(folder), scenarios, verbose=verbose).run(max(1, jobs), on_result)
+
+
+class _Batch:
+    def __init__(self, folder: Path, scenarios: Sequence[Scenario], *, verbose: bool) -> None:
+        self.folder = folder
+        self.scenarios = list(scenarios)
+        self.verbose = verbose
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.lock = threading.Lock()
+        self.cancelled = False
+        self.noise_paths: dict[bytes, Path] = {}
+
+    def run(self, jobs: int, on_result: Callable[[RunResult], None] | None) -> list[RunResult]:
+        results: list[RunResult | None] = [None] * len(self.scenarios)
+        with ThreadPoolExecutor(jobs, thread_name_prefix="harness-run") as pool:
+            places: dict[Future[RunResult], int | None] = {}
+            try:
+                for scenario, place in self._ordered():
+                    places[pool.submit(self._one, scenario)] = place
+                while places:
+                    done, _ = wait(places, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        place, result = places.pop(future), future.result()
+                        if place is None:
+                            continue
+                        results[place] = result
+                        if on_result is not None:
+                            on_result(result)
+            except BaseException:
+                self._cancel(list(places))
+                raise
+        assert all(result is not None for result in results)
+        return [result for result in results if result is not None]
+
+    def _ordered(self) -> Iterator[tuple[Scenario, int | None]]:
+        # Runs without faults go first: the others wait for what those say. One that was asked for
+        # serves; where none was, one is made.
+        plain: dict[bytes, int | None] = {}
+        for place, scenario in enumerate(self.scenarios):
+            key = msgspec.json.encode(scenario.plain())
+            if scenario.is_plain:
+                plain[key] = place
+            else:
+                plain.setdefault(key, None)
+        for key, place in plain.items():
+            scenario = msgspec.json.decode(key, type=type(self.scenarios[0]))
+            self.noise_paths[key] = self.folder / f"noise-{len(self.noise_paths)}.json"
+            yield scenario, place
+        for place, scenario in enumerate(self.scenarios):
+            if place not in plain.values():
+                yield scenario, place
+
+    def _cancel(self, futures: list[Future[RunResult]]) -> None:
+        self.cancelled = True
+        for future in futures:
+            future.cancel()
+        with self.lock:
+            for process in self.processes:
+                process.kill()
+
+    def _one(self, scenario: Scenario) -> RunResult:
+        if self.cancelled:
+            return RunResult(scenario=scenario, verdict=unjudged("interrupted"))
+        noise_path = self.noise_paths[msgspec.json.encode(scenario.plain())]
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        job = Job(
+            scenario=scenario,
+            ledger=str(place / "ledger.jsonl"),
+            result=str(place / "result.json"),
+            noise=None if scenario.is_plain else str(noise_path),
+            negative_control=is_negative_control(scenario),
+            verbose=self.verbose,
+        )
+        result = self._work(job, place)
+        if scenario.is_plain:
+            part = noise_path.with_suffix(".part")
+            noise: NoiseFile = result.noise
+            part.write_bytes(msgspec.json.encode(noise))
+            part.replace(noise_path)
+        return result
+
+    def _work(self, job: Job, place: Path) -> RunResult:
+        path = place / "job.json"
+        path.write_bytes(msgspec.json.encode(job))
+        output = None if self.verbose else subprocess.DEVNULL
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.runner.worker", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr if self.verbose else output,
+            stderr=output,
+            env=worker_environment(),
+        )
+        with self.lock:
+            self.processes.add(process)
+        try:
+            process.wait(self._limit_s(job.scenario))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        finally:
+            with self.lock:
+                self.processes.discard(process)
+        if Path(job.result).exists():
+            return msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
+        return judge_remains(job, process.returncode, time.perf_counter() - began)
+
+    def _limit_s(self, scenario: Scenario) -> float:
+        timeline = load_timeline(list(scenario.recordings))
+        length_ns = min(timeline.length_ns, scenario.duration_ns or timeline.length_ns)
+        tape_s = length_ns / NS_PER_S / (scenario.speed or 1.0)
+        # Faults may stretch the tape, and wait out a deadline after it.
+        return 3 * tape_s + 2 * scenario.deadline_ns / NS_PER_S + SPARE_S
+
+
+def judge_remains(job: Job, code: int, wall_s: float) -> RunResult:
+    """Judge a run whose worker died or was killed, by the ledger that it left."""
+    scenario = job.scenario
+    died = f"the process died of signal {-code}" if code < 0 else f"the process ended with code {code}"
+    try:
+        setting, moved, ledger = _remains(Path(job.ledger))
+    except (OSError, msgspec.DecodeError):
+        return RunResult(scenario=scenario, verdict=unjudged(f"{died} before the run began"), wall_s=wall_s, fatal=True)
+    if not setting.started_ns:
+        return RunResult(scenario=scenario, verdict=unjudged(f"{died} before start() was called"), wall_s=wall_s)
+    timeline = load_timeline(list(scenario.recordings))
+    if moved is not None:
+        timeline = timeline.retimed(moved.offset_ms)
+    entries = list(ledger)
+    closed_ns = max((entry.at_ns for entry in entries), default=setting.started_ns) + 1
+    entries.append(Exited(at_ns=closed_ns, code=code))
+    question = Question(
+        symbols=setting.symbols,
+        deadline_ns=scenario.deadline_ns,
+        started_ns=setting.started_ns,
+        closed_ns=closed_ns,
+        clock_ns=moved.clock_ns if moved else None,
+        speed=scenario.speed,
+        host=scenario.host_kind,
+        faults=fault_kinds(scenario),
+        negative_control=job.negative_control,
+    )
+    verdict = judge(Tape(timeline), entries, question)
+    return RunResult(
+        scenario=scenario,
+        verdict=verdict,
+        setting=setting,
+        digest=ledger.digest(with_time=False),
+        wall_s=round(wall_s, 3),
+    )
+
+
+def _remains(path: Path) -> tuple[Setting, Moved | None, Ledger]:
+    setting, moved = Setting(), None
+    with path.open("rb") as lines:
+        for line in lines:
+            if not line.startswith(b"#") or not line.endswith(b"\n"):
+                continue
+            if b'"clock_ns"' in line:
+                moved = msgspec.json.decode(line[1:], type=Moved)
+            else:
+                setting = msgspec.json.decode(line[1:], type=Setting)
+    ledger = Ledger(setting.started_ns)
+    ledger.extend(read_entries(path))
+    return setting, moved, ledger
+
+
+def fault_kinds(scenario: Scenario) -> tuple[str, ...]:
+    """`layer.kind` of each fault of a scenario, by index."""
+    return tuple(parse_fault(text).name for text in scenario.faults)
+
+
+def is_negative_control(scenario: Scenario) -> bool:
+    """Whether nothing in a scenario gives cause for alarm."""
+    kinds = catalogue()
+    names = [*fault_kinds(scenario), *([scenario.host_kind] if scenario.host_kind != "host.await" else [])]
+    return all(kinds[name].control or name == "host.thread" for name in names)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker: ours, without proxies, and with our own package importable."""
+    environment = clean(os.environ)
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    rest = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = root + (os.pathsep + rest if rest else "")
+    environment.setdefault("PYTHONUNBUFFERED", "1")
+    return environment

@@ -1,0 +1,410 @@
+"""One run in a process of its own: `python -m harness.runner.worker JOB`.
+
+    main thread      the subject, under its host
+    harness-exchange the exchange, on its own loop
+    harness-poller   tap containers, blocked loops, sizes
+    harness-health   health (which may hang)
+    harness-judge    decides when the run is over, writes the ledger and the verdict, ends the process
+
+The judge ends the process by `os._exit`, whatever the subject's threads and loops are doing: a
+subject that cannot be stopped must not keep its judge from speaking.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness import hosts
+from harness.checks import Tape
+from harness.clock import NS_PER_S, monotonic_ns
+from harness.errors import HarnessBug, HarnessError, SubjectError
+from harness.exchange.settings import MAX, ExchangeSettings
+from harness.faults.plan import Plan, parse_fault
+from harness.ledger import Closed, Exited, Ledger, Noted, Opened
+from harness.recording import load_timeline
+from harness.redirect import Redirect
+from harness.redirect.hosts import only_real_hosts
+from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
+from harness.runner.ride import SubjectRide
+from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
+from harness.subjects import sizes as container_sizes
+from harness.transports.live import LiveExchange
+from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
+from harness.verdict import Case as JudgedCase
+
+if TYPE_CHECKING:
+    from harness.ledger import AnyEntry
+    from harness.scenario import Scenario
+    from harness.timeline import Timeline
+
+OURS = ("harness-",)
+TURN_S = 0.1
+POLL_S = 0.02
+HEALTH_S = 0.1
+SIZES_S = 1.0
+STOP_LIMIT_S = 10.0
+"""A stop() that takes longer than this hangs: closing handshakes time out after 10 s in the clients we know."""
+BEGIN_LIMIT_S = 30.0
+MARKS = 200
+
+
+def main() -> None:
+    """Run one job."""
+    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    threading.current_thread().name = "MainThread"
+    worker = Worker(job)
+    try:
+        worker.run()
+    except HarnessError as problem:
+        worker.give_up(str(problem), fatal=not isinstance(problem, HarnessBug))
+    except BaseException as problem:
+        worker.give_up("".join(traceback.format_exception(problem))[-2000:], fatal=True)
+
+
+class Worker:
+    """
+    One run.
+
+    Args:
+        job: what to run and where to write.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.scenario: Scenario = job.scenario
+        self.ledger = Ledger(monotonic_ns())
+        self.setting = Setting()
+        self._written = 0
+        self._file = Path(job.ledger).open("ab", buffering=0)  # noqa: SIM115 - it lives as long as the process
+        self._moved = False
+        self._began = time.perf_counter()
+        self._ended = threading.Lock()
+
+    # --- The stages, in order -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Set the stage and run the subject on this thread; the judge's thread ends the process."""
+        scenario = self.scenario
+        timeline = clipped(load_timeline(list(scenario.recordings)), scenario.duration_ns)
+        symbols = scenario.symbols or symbols_of(timeline)
+        if not symbols:
+            raise SubjectError(f"{', '.join(scenario.recordings)}: no aggTrade in it, so there is nothing to judge")
+        plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
+        host = hosts.find(scenario.host_kind)
+        settings = ExchangeSettings(speed=scenario.speed or MAX, retime=scenario.retime, seed=scenario.seed)
+        live = LiveExchange(timeline, plan, settings=settings, write=self.ledger.write, tls=True)
+        self.live = live
+        with live:
+            ports = {
+                port: port_of(live, "ws") if port in (80, 8080) else port_of(live, "wss")
+                for port in (80, 443, 8080, 9443)
+            }
+            gate = only_real_hosts(live.gate)
+            with Redirect(gate, str(live.cafile), children=True, ports=ports):
+                self._run_subject(host, symbols, timeline)
+
+    def _run_subject(self, host: Any, symbols: tuple[str, ...], timeline: Timeline) -> None:
+        scenario = self.scenario
+        with (
+            Speech(self.ledger.write, ignored_threads=OURS, echo=self.job.verbose),
+            TaskWatch(self.ledger.write, ignored_threads=OURS) as self.tasks,
+        ):
+            self.tap = Tap(self.ledger.write, scenario.tap)
+            self.ride = SubjectRide(
+                scenario.subject,
+                scenario.path,
+                symbols=tuple(symbol.lower() for symbol in symbols),
+                write=self.ledger.write,
+                tap=self.tap,
+                tasks=self.tasks,
+                tap_path=scenario.tap,
+                settings=parse_fault(scenario.host).fault,
+            )
+            anatomy = self.ride.anatomy
+            self.setting = Setting(
+                tap=self.tap.found or anatomy.tap,
+                health=anatomy.health,
+                start=anatomy.start,
+                stop=anatomy.stop,
+                symbols=tuple(symbol.upper() for symbol in symbols),
+                frames=len(timeline),
+                trades=int((timeline.trade_ids >= 0).sum()),
+                length_ns=timeline.length_ns,
+            )
+            self._guard_exit()
+            for name, target in (("judge", self._judge), ("poller", self._poll), ("health", self._poll_health)):
+                threading.Thread(target=target, name=f"harness-{name}", daemon=True).start()
+            self._host(host)
+            threading.Event().wait()  # the judge ends the process
+
+    def _host(self, host: Any) -> None:
+        try:
+            host.run(self.ride)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            self.ledger.write(Exited(at_ns=monotonic_ns(), code=code))
+        except BaseException as problem:
+            self.ride.failed("host", problem)
+            self.ledger.write(Exited(at_ns=monotonic_ns(), code=1))
+        if not self.ride.over.is_set():
+            self.ride.say("the program around the subject ended")
+
+    def _guard_exit(self) -> None:
+        self._exit = os._exit
+
+        def note_exit(code: int) -> None:
+            # The subject ends the process: the judge must outlive that to say so.
+            self.ledger.write(Exited(at_ns=monotonic_ns(), code=code))
+            threading.Event().wait()
+
+        os._exit = note_exit  # type: ignore[assignment] # put back by nobody: the process ends through us
+
+    # --- Watching -----------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        next_sizes = next_attach = 0.0
+        while True:
+            time.sleep(POLL_S)
+            now = time.perf_counter()
+            try:
+                self.tap.poll()
+                subject = self.ride.subject
+                if subject is None or self.ride.over.is_set():
+                    continue
+                if now >= next_attach:
+                    next_attach = now + 0.05
+                    self.tap.attach(subject)
+                    self.tasks.poll()
+                if now >= next_sizes:
+                    next_sizes = now + SIZES_S
+                    container_sizes.poll(subject, self.ledger.write)
+                del subject
+            except Exception as problem:
+                # The subject's own objects may raise when looked at in the wrong moment.
+                self.ledger.write(Noted(at_ns=monotonic_ns(), what="poller", text=repr(problem)[:200]))
+                time.sleep(1)
+
+    def _poll_health(self) -> None:
+        poller = HealthPoller(self.ledger.write)
+        while not self.ride.over.is_set():
+            subject = self.ride.subject
+            if subject is not None and self.ride.begun.is_set():
+                poller.poll(subject, self.ride.anatomy.health)
+            del subject
+            time.sleep(HEALTH_S)
+
+    # --- Judging --------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        try:
+            if not self.ride.begun.wait(BEGIN_LIMIT_S):
+                self.give_up("the host never called start()", fatal=True)
+            self._wait_until_settled()
+            self._close()
+        except BaseException as problem:
+            self.give_up("".join(traceback.format_exception(problem))[-2000:], fatal=False)
+
+    def _wait_until_settled(self) -> None:
+        next_look = 0.0
+        while True:
+            time.sleep(TURN_S)
+            self._flush()
+            now_ns = monotonic_ns()
+            if now_ns < self._tape_ends_ns() or time.perf_counter() < next_look:
+                continue
+            noise, waiting = self._noise()
+            began = time.perf_counter()
+            if settled(self._tape(), list(self.ledger), self._question(now_ns), None if waiting else noise):
+                return
+            next_look = time.perf_counter() + max(0.2, 4 * (time.perf_counter() - began))
+
+    def _tape_ends_ns(self) -> int:
+        exchange = self.live.exchange
+        length_ns = exchange.timeline.length_ns
+        begun_ns = exchange.started_ns if exchange.started_ns is not None else self.ride.started_ns
+        return begun_ns + (int(length_ns / self.scenario.speed) if self.scenario.speed else 0)
+
+    def _tape(self) -> Tape:
+        timeline = self.live.exchange.timeline
+        if getattr(self, "_cached", None) is None or self._cached.timeline is not timeline:
+            self._cached = Tape(timeline)
+        return self._cached
+
+    def _question(self, closed_ns: int) -> Question:
+        return Question(
+            symbols=self.setting.symbols,
+            deadline_ns=self.scenario.deadline_ns,
+            started_ns=self.ride.started_ns,
+            closed_ns=closed_ns,
+            clock_ns=self.live.exchange.started_ns,
+            speed=self.scenario.speed,
+            host=self.scenario.host_kind,
+            faults=tuple(parse_fault(text).name for text in self.scenario.faults),
+            negative_control=self.job.negative_control,
+        )
+
+    def _noise(self) -> tuple[Noise | None, bool]:
+        # What the run without faults said, and whether that run is still going on.
+        if self.job.noise is None:
+            return None, False
+        path = Path(self.job.noise)
+        if not path.exists():
+            return None, True
+        return msgspec.json.decode(path.read_bytes(), type=NoiseFile) or Noise(), False
+
+    def _close(self) -> None:
+        self.tap.poll()
+        self.tasks.note(self.ride.started_ns)
+        closed_ns = monotonic_ns()
+        self._stop_subject()
+        self._flush()
+        if not self.tap.found and self.ride.anatomy.start:
+            self.give_up(
+                f"no tap found in {self.scenario.subject}: none of accepted, analyzer.whale_detector.update, "
+                "whale_detector.update, analyzer.update_trade, on_trade; name it with --tap PATH",
+                fatal=True,
+            )
+        self.live.raise_bugs()
+        noise, _ = self._noise()
+        entries = list(self.ledger)
+        question = self._question(closed_ns)
+        verdict = judge(self._tape(), entries, question, noise)
+        own = (
+            noise_of(JudgedCase(self._tape(), entries, question))
+            if self.scenario.is_plain and not verdict.silent and not verdict.loud
+            else None
+        )
+        self._end(
+            RunResult(
+                scenario=self.scenario,
+                verdict=verdict,
+                setting=msgspec.structs.replace(self.setting, tap=self.tap.found, started_ns=self.ride.started_ns),
+                digest=self.ledger.digest(with_time=False),
+                wall_s=round(time.perf_counter() - self._began, 3),
+                noise=own,
+                marks=marks(entries, question),
+            )
+        )
+
+    def _stop_subject(self) -> None:
+        self.ride.over.set()
+        if self.scenario.host_kind not in hosts.SOUND:
+            return  # how to stop under a host that is broken is not the subject's problem
+        if not self.ride.start_returned and not self.ride.start_is_async:
+            # start() still holds its thread, as `run_forever()` does: stop() comes from another one.
+            threading.Thread(target=self._stop_from_outside, name="stop", daemon=True).start()
+        limit_ns = monotonic_ns() + int(STOP_LIMIT_S * NS_PER_S)
+        if not self.ride.finished.wait(STOP_LIMIT_S):
+            place = self.tasks.main_place()
+            text = f"stop() did not return within {STOP_LIMIT_S:.0f} s{f': {place}' if place else ''}"
+            if self.setting.stop:
+                self.ledger.write(Noted(at_ns=limit_ns, what="stop hung", text=text))
+        elif self.setting.stop:
+            self._note_open_connections()
+
+    def _stop_from_outside(self) -> None:
+        self.ride.stopping()
+        try:
+            self.ride.stop()
+        except Exception as problem:
+            self.ride.failed("stop", problem)
+        time.sleep(1.0)
+        self.ride.stopped()
+
+    def _note_open_connections(self) -> None:
+        closed = {entry.connection for entry in self.ledger if isinstance(entry, Closed)}
+        for entry in list(self.ledger):
+            if isinstance(entry, Opened) and entry.connection > 0 and entry.connection not in closed:
+                text = f"connection {entry.connection} was still open"
+                self.ledger.write(Noted(at_ns=monotonic_ns(), what="left behind", text=text))
+
+    # --- Files ----------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        exchange = self.live.exchange
+        if exchange.started_ns is not None and not self._moved:
+            self._moved = True
+            offset_ms = exchange.timeline.start_ms - exchange.recorded.start_ms
+            self._line(b"#", Moved(clock_ns=exchange.started_ns, offset_ms=offset_ms))
+        if not self._written:
+            self._line(b"#", msgspec.structs.replace(self.setting, started_ns=self.ride.started_ns))
+        fresh: list[AnyEntry] = list(self.ledger)[self._written :]
+        self._written += len(fresh)
+        if fresh:
+            self._file.write(b"".join(msgspec.json.encode(entry) + b"\n" for entry in fresh))
+
+    def _line(self, sign: bytes, value: msgspec.Struct) -> None:
+        self._file.write(sign + msgspec.json.encode(value) + b"\n")
+
+    def give_up(self, reason: str, *, fatal: bool) -> None:
+        """End without a judgement."""
+        self._end(RunResult(scenario=self.scenario, verdict=unjudged(reason), setting=self.setting, fatal=fatal))
+
+    def _end(self, result: RunResult) -> None:
+        with self._ended:
+            part = Path(self.job.result + ".part")
+            part.write_bytes(msgspec.json.encode(result))
+            part.replace(self.job.result)
+            getattr(self, "_exit", os._exit)(0)
+
+
+def port_of(live: LiveExchange, name: str) -> int:
+    """The port of one of the exchange's URLs."""
+    return int((live.urls[name] or ":0").rpartition(":")[2])
+
+
+def symbols_of(timeline: Timeline) -> tuple[str, ...]:
+    """The symbols whose trades a timeline has, in order of their streams."""
+    return tuple(symbol for symbol in dict.fromkeys(Tape(timeline).symbols) if symbol)
+
+
+def clipped(timeline: Timeline, duration_ns: int | None) -> Timeline:
+    """The first part of a timeline."""
+    if duration_ns is None or duration_ns >= timeline.length_ns:
+        return timeline
+    from harness.timeline import Timeline as Clipped
+
+    last = timeline.frame_at(duration_ns)
+    return Clipped(
+        due_ns=timeline.due_ns[:last],
+        stream_codes=timeline.stream_codes[:last],
+        trade_ids=timeline.trade_ids[:last],
+        event_ms=timeline.event_ms[:last],
+        streams=timeline.streams,
+        store=timeline.store,
+        start_ms=timeline.start_ms,
+        marks=tuple(mark for mark in timeline.marks if mark.frame < last),
+        names=timeline.names,
+    )
+
+
+def marks(entries: list[AnyEntry], question: Question) -> tuple[tuple[float, int, int], ...]:
+    """Trades sent and accepted over time, at so many moments, for drawing."""
+    from harness.ledger import Accepted, Changed, Sent
+
+    span_ns = max(question.closed_ns - question.started_ns, 1)
+    sent, accepted, found, slot = 0, 0, [], 0
+    for entry in sorted(entries, key=lambda e: e.at_ns):
+        if entry.at_ns > question.closed_ns:
+            break
+        while (at := question.started_ns + slot * span_ns // MARKS) < entry.at_ns and slot <= MARKS:
+            found.append((round((at - question.started_ns) / NS_PER_S, 3), sent, accepted))
+            slot += 1
+        if isinstance(entry, Sent):
+            sent += entry.last - entry.first
+        sent += isinstance(entry, Changed)
+        accepted += isinstance(entry, Accepted)
+    found.append((round(span_ns / NS_PER_S, 3), sent, accepted))
+    return tuple(found)
+
+
+if __name__ == "__main__":
+    main()
