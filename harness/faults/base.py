@@ -77,6 +77,8 @@ class Context(msgspec.Struct, kw_only=True, frozen=True):
     """How this connection began; what a change goes back to."""
     from_ns: int = 0
     """Tape time at which the connection subscribed."""
+    once: bool = True
+    """Each strike happens once across all connections."""
 
     @property
     def tape(self) -> Timeline:
@@ -417,8 +419,17 @@ def change_manners(
 ) -> list[Action]:
     """Change manners behind each struck frame, and change them back once the duration is over."""
     for strike in context.strikes:
-        on = _changes(changes, strike, context, due_ns=strike.due_ns)
-        actions = context.carve(actions, [strike.frame], lambda piece, on=on: [piece, *on])  # type: ignore[misc]
+        on_ns = strike.due_ns
+        if not context.once and on_ns < context.from_ns:
+            # What holds for every connection from a moment on holds for one that comes later too.
+            if duration is not None and on_ns + duration <= context.from_ns:
+                continue
+            on_ns = context.from_ns
+            on = _changes(changes, strike, context, due_ns=on_ns, frame=NO_FRAME)
+            actions = context.insert_at(actions, on_ns, on)
+        else:
+            on = _changes(changes, strike, context, due_ns=on_ns)
+            actions = context.carve(actions, [strike.frame], lambda piece, on=on: [piece, *on])  # type: ignore[misc]
         if duration is None:
             continue
         before = {dotted: read_manner(context.manners, dotted) for dotted in changes}
@@ -429,9 +440,12 @@ def change_manners(
     return actions
 
 
-def _changes(values: dict[str, Any], strike: Strike, context: Context, *, due_ns: int) -> list[Change]:
+def _changes(
+    values: dict[str, Any], strike: Strike, context: Context, *, due_ns: int, frame: int | None = None
+) -> list[Change]:
+    frame = strike.frame if frame is None else frame
     return [
-        Change(due_ns=due_ns, field=dotted, value=value, fault=context.index, frame=strike.frame, strike=strike.number)
+        Change(due_ns=due_ns, field=dotted, value=value, fault=context.index, frame=frame, strike=strike.number)
         for dotted, value in values.items()
     ]
 

@@ -55,6 +55,15 @@ class Drop(Fault, frozen=True, tag="sequence.drop"):
 
 
 def _withhold(actions: list[Action], context: Context, count: int, *, everywhere: bool) -> list[Action]:
+    if count == 1:
+        strikes = {strike.frame: strike for strike in context.strikes}
+
+        def make(piece: Action) -> Sequence[Action]:
+            held = frames_held(piece)
+            assert held is not None
+            return withheld(piece, strikes[held[0]], context, everywhere=everywhere)
+
+        return context.carve(actions, sorted(strikes), make)
     for strike in context.strikes:
         if context.streams:
             # Only frames of the streams that the plan names count.

@@ -181,6 +181,7 @@ def _context(
         streams=streams,
         manners=manners or Manners(),
         from_ns=from_ns,
+        once=planned.once,
     )
 
 
