@@ -13,8 +13,6 @@ import heapq
 import os
 import selectors
 import socket
-import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -22,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from harness import clock
 from harness.errors import HarnessBug, UsageError
-from harness.exchange.commands import Fin, Reset
 from harness.exchange.core import Exchange
-from harness.ledger import Attempted, Ledger, Refused
+from harness.ledger import Ledger
 from harness.transports.authority import Authority
+from harness.transports.client import Client, reset_socket
+from harness.transports.gate import Gate
 from harness.transports.pipe import Pipe, TlsSide
 
 if TYPE_CHECKING:
@@ -44,39 +43,8 @@ NS = 1_000_000_000
 READ_BYTES = 64 * 1024
 OUT_BYTES_MAX = 512 * 1024
 """Above this a connection produces nothing more, and is not read, until its socket has taken some."""
-GATHER = 16
-"""Pieces per system call."""
 TURNS = 8
 """How often one connection may fill its socket before the others get their turn."""
-RESET_PATIENCE_NS = 250_000_000
-"""An RST waits so long for the bytes before it to leave."""
-_SIOCOUTQNSD = 0x894B  # bytes not yet sent (linux/sockios.h)
-
-_STREAM_HOSTS = ("stream", "fstream", "dstream", "data-stream", "demo-stream", "ws-api", "ws-fapi", "ws-dapi")
-_PLAIN_PORTS = (80, 8080)
-
-
-class _Client:
-    """A socket and what is on its way to it."""
-
-    __slots__ = (
-        "delayed_until_ns", "doom_ns", "eof", "fin_sent", "hung", "interest", "out", "out_bytes", "pipe", "reset_by_ns",
-        "sock", "timer_ns",
-    )  # fmt: skip
-
-    def __init__(self, sock: socket.socket, pipe: Pipe) -> None:
-        self.sock = sock
-        self.pipe = pipe
-        self.out: deque[Any] = deque()
-        self.out_bytes = 0
-        self.interest = 0
-        self.eof = False
-        self.fin_sent = False
-        self.hung = False
-        self.timer_ns = 0
-        self.reset_by_ns = 0
-        self.doom_ns = 0
-        self.delayed_until_ns = 0
 
 
 class LiveExchange:
@@ -121,15 +89,13 @@ class LiveExchange:
         self._tls = tls
         self.authority: Authority | None = None
         self._selector = selectors.DefaultSelector()
-        self._clients: dict[int, _Client] = {}
+        self._clients: dict[int, Client] = {}
         self._timers: list[tuple[int, int]] = []
         self._ready: dict[int, None] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._listeners: dict[str, socket.socket] = {}
-        self._holders: list[socket.socket] = []
-        self._gate_lock = threading.Lock()
-        self._refusing_port = 0
-        self._blackhole_port = 0
+        self._numbers_lock = threading.Lock()
+        self._gate = Gate(self.exchange, self._numbers_lock, self._find_port)
         self._stopping = False
         self._accepting_from_ns = 0
         self._thread: threading.Thread | None = None
@@ -183,10 +149,10 @@ class LiveExchange:
             raise HarnessBug(f"the exchange failed while serving: {bugs[0]!r}") from bugs[0]
 
     def _release(self) -> None:
-        for sock in (*self._listeners.values(), *self._holders):
+        for sock in self._listeners.values():
             sock.close()
         self._listeners.clear()
-        self._holders.clear()
+        self._gate.close()
         if self._selector.get_map() is not None:
             self._selector.close()
         self._waker.close()
@@ -213,6 +179,9 @@ class LiveExchange:
         self._selector.register(sock, selectors.EVENT_READ, name)
 
     # --- Addresses ---------------------------------------------------------------------------------
+
+    def _find_port(self, name: str) -> int | None:
+        return self._port_of(name) if name in self._listeners else None
 
     def _port_of(self, name: str) -> int:
         return int(self._listeners[name].getsockname()[1])
@@ -251,62 +220,7 @@ class LiveExchange:
         Raises:
             OSError: `socket.gaierror`, when the name is made not to resolve.
         """
-        plain = port in _PLAIN_PORTS or self.authority is None
-        loopback = "127.0.0.1" if self._bind in {"0.0.0.0", "127.0.0.1"} else self._bind
-        if not host.lower().startswith(_STREAM_HOSTS):
-            self._note_attempt(host, port, "ok")
-            return loopback, self._port_of("ws" if plain else "https")
-        with self._gate_lock:
-            number = self.exchange.peek_number()
-            dial = self.exchange.manners(number).dial
-            outcome: str = dial.resolve
-            if outcome == "ok" and dial.accept in {"refuse", "blackhole"}:
-                outcome = dial.accept
-            if outcome != "ok":
-                # A dial that comes to nothing counts, or a fault of the first three would never end.
-                number = self.exchange.take_number()
-        if dial.resolve_delay_ns:
-            time.sleep(dial.resolve_delay_ns / NS)
-        self._note_attempt(host, port, outcome)
-        if outcome == "ok":
-            return loopback, self._port_of("ws" if plain else "wss")
-        now = clock.monotonic_ns()
-        self.exchange.write(Refused(at_ns=now, connection=number, stage="connect", how=outcome))
-        if outcome == "fail":
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        if outcome == "blackhole":
-            return loopback, self._blackhole()
-        return loopback, self._refusing()
-
-    def _note_attempt(self, host: str, port: int, outcome: str) -> None:
-        self.exchange.write(Attempted(at_ns=clock.monotonic_ns(), host=host, port=port, outcome=outcome))
-
-    def _refusing(self) -> int:
-        # Bound, so that nobody else gets it, and not listening, so that it refuses.
-        with self._gate_lock:
-            if not self._refusing_port:
-                sock = socket.socket()
-                sock.bind(("127.0.0.1", 0))
-                self._holders.append(sock)
-                self._refusing_port = sock.getsockname()[1]
-        return self._refusing_port
-
-    def _blackhole(self) -> int:
-        # A listener whose queue is full drops further SYNs.
-        with self._gate_lock:
-            if not self._blackhole_port:
-                sock = socket.socket()
-                sock.bind(("127.0.0.1", 0))
-                sock.listen(0)
-                self._holders.append(sock)
-                self._blackhole_port = sock.getsockname()[1]
-                for _ in range(4):
-                    filler = socket.socket()
-                    filler.setblocking(False)
-                    filler.connect_ex(("127.0.0.1", self._blackhole_port))
-                    self._holders.append(filler)
-                time.sleep(0.01)
-        return self._blackhole_port
+        return self._gate(host, port)
 
     # --- From other threads -------------------------------------------------------------------------
 
@@ -356,7 +270,7 @@ class LiveExchange:
 
     def _turn(self) -> None:
         for key, mask in self._selector.select(self._timeout_s()):
-            if isinstance(key.data, _Client):
+            if isinstance(key.data, Client):
                 if mask & selectors.EVENT_READ:
                     self._read(key.data)
                 if mask & selectors.EVENT_WRITE:
@@ -400,7 +314,7 @@ class LiveExchange:
             # Whatever was changed may be due at once.
             self._ready.update(dict.fromkeys(self._clients))
 
-    def _guarded(self, step: Callable[[_Client], None], client: _Client) -> None:
+    def _guarded(self, step: Callable[[Client], None], client: Client) -> None:
         # A mistake of ours in one connection must not take the others with it; it is raised at the end.
         try:
             step(client)
@@ -423,16 +337,16 @@ class LiveExchange:
     def _welcome(self, sock: socket.socket, name: str) -> None:
         now = clock.monotonic_ns()
         if len(self._clients) >= self.exchange.settings.connections_max:
-            _reset(sock)
+            reset_socket(sock)
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secure = name in {"wss", "https"}
-        with self._gate_lock:
+        with self._numbers_lock:
             connection = self.exchange.connection(secure=secure, now_ns=now, rest_only=name == "https")
         manners = connection.manners
         tls = TlsSide(manners.tls, self.authority) if secure and self.authority is not None else None
-        client = _Client(sock, Pipe(connection, tls))
+        client = Client(sock, Pipe(connection, tls))
         self._clients[sock.fileno()] = client
         accept = manners.dial.accept
         if accept in {"refuse", "reset", "close"}:
@@ -446,7 +360,7 @@ class LiveExchange:
         client.delayed_until_ns = now + manners.dial.accept_delay_ns
         self._ready[sock.fileno()] = None
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: Client) -> None:
         try:
             data = client.sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -462,7 +376,7 @@ class LiveExchange:
             return
         self._guarded(lambda c: self._take(c, data), client)
 
-    def _take(self, client: _Client, data: bytes) -> None:
+    def _take(self, client: Client, data: bytes) -> None:
         now = clock.monotonic_ns()
         if data:
             client.pipe.receive_data(data, now)
@@ -470,7 +384,7 @@ class LiveExchange:
             client.eof = True
             client.pipe.receive_eof(now)
 
-    def _service(self, client: _Client) -> None:
+    def _service(self, client: Client) -> None:
         now = clock.monotonic_ns()
         if client.hung or now < client.delayed_until_ns:
             self._set_interest(client, selectors.EVENT_READ if client.hung else 0)
@@ -482,12 +396,13 @@ class LiveExchange:
             pipe.set_writable(client.out_bytes < OUT_BYTES_MAX)
             pipe.advance_to(now)
             items = pipe.data_to_send(now)
-            for item in items:
-                client.out.append(item)
-                if not isinstance(item, (Fin, Reset)):
-                    client.out_bytes += len(item)
-            if not self._flush(client, now):
-                return  # dropped
+            client.queue(items)
+            fate = client.flush(now)
+            if fate != "open":
+                if fate == "lost":
+                    pipe.receive_reset(now)
+                self._drop(client, reset=True)
+                return
             due = pipe.next_due_ns()
             if not items or client.out or due is None or due > now:
                 break
@@ -507,7 +422,7 @@ class LiveExchange:
             due = client.doom_ns if due is None else min(due, client.doom_ns)
         self._schedule(client, due)
 
-    def _finished(self, client: _Client, now: int) -> bool:
+    def _finished(self, client: Client, now: int) -> bool:
         if client.pipe.connection.state != "over":
             return False
         if client.fin_sent and client.eof and not client.out:
@@ -524,71 +439,7 @@ class LiveExchange:
             client.doom_ns = now + 60 * NS
         return False
 
-    def _flush(self, client: _Client, now: int) -> bool:
-        """Send what the socket takes. Returns False when the connection is gone."""
-        out = client.out
-        while out:
-            head = out[0]
-            if isinstance(head, Fin):
-                out.popleft()
-                if not client.fin_sent:
-                    client.fin_sent = True
-                    try:
-                        client.sock.shutdown(socket.SHUT_WR)
-                    except OSError:
-                        self._drop(client, reset=True)
-                        return False
-            elif isinstance(head, Reset):
-                return self._reset_when_sent(client, now)
-            else:
-                try:
-                    sent = self._send(client)
-                except BlockingIOError:
-                    return True
-                except OSError:
-                    client.pipe.receive_reset(now)
-                    self._drop(client, reset=True)
-                    return False
-                if not sent:
-                    return True
-        return True
-
-    @staticmethod
-    def _send(client: _Client) -> bool:
-        out = client.out
-        if len(out) == 1 or not hasattr(client.sock, "sendmsg"):
-            batch, count = out[0], client.sock.send(out[0])
-            size = len(batch)
-        else:
-            pieces: list[bytes | memoryview] = []
-            size = 0
-            for item in out:
-                if isinstance(item, (Fin, Reset)) or len(pieces) >= GATHER:
-                    break
-                pieces.append(item)
-                size += len(item)
-            count = client.sock.sendmsg(pieces)
-        client.out_bytes -= count
-        left = count
-        while left:
-            head = out[0]
-            if len(head) > left:
-                out[0] = memoryview(head)[left:]
-                break
-            left -= len(head)
-            out.popleft()
-        return count == size
-
-    def _reset_when_sent(self, client: _Client, now: int) -> bool:
-        # What was sent before the RST shall arrive: it is still in our own buffer until the kernel has passed it on.
-        if not client.reset_by_ns:
-            client.reset_by_ns = now + RESET_PATIENCE_NS
-        if _unsent(client.sock) and now < client.reset_by_ns:
-            return True
-        self._drop(client, reset=True)
-        return False
-
-    def _set_interest(self, client: _Client, interest: int) -> None:
+    def _set_interest(self, client: Client, interest: int) -> None:
         if interest == client.interest:
             return
         if not client.interest:
@@ -599,7 +450,7 @@ class LiveExchange:
             self._selector.modify(client.sock, interest, client)
         client.interest = interest
 
-    def _schedule(self, client: _Client, due: int | None) -> None:
+    def _schedule(self, client: Client, due: int | None) -> None:
         if due is None or (client.timer_ns and client.timer_ns <= due):
             return
         client.timer_ns = due
@@ -609,7 +460,7 @@ class LiveExchange:
             self._timers = [(c.timer_ns, fd) for fd, c in self._clients.items() if c.timer_ns]
             heapq.heapify(self._timers)
 
-    def _drop(self, client: _Client, *, reset: bool) -> None:
+    def _drop(self, client: Client, *, reset: bool) -> None:
         if self._clients.pop(client.sock.fileno(), None) is None:
             return
         self._set_interest(client, 0)
@@ -617,7 +468,7 @@ class LiveExchange:
         if connection.state != "over":
             connection.receive_reset(clock.monotonic_ns())
         if reset:
-            _reset(client.sock)
+            reset_socket(client.sock)
         else:
             client.sock.close()
 
@@ -637,22 +488,3 @@ class LiveExchange:
             heapq.heapify(self._timers)
             self._turn()
         self._stopping = True
-
-
-def _unsent(sock: socket.socket) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    import fcntl  # noqa: PLC0415 - not on every platform
-
-    try:
-        return bool(struct.unpack("i", fcntl.ioctl(sock, _SIOCOUTQNSD, struct.pack("i", 0)))[0])
-    except OSError:
-        return False
-
-
-def _reset(sock: socket.socket) -> None:
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass
-    sock.close()
