@@ -107,9 +107,7 @@ class Recorder:
             self._scribe.scrap()
             raise
         self._scribe.start()
-        self._backfill = Backfill(
-            settings.rest or rest_base(settings.endpoint), settings.market, cafile=settings.cafile
-        ) if settings.backfill else None  # fmt: skip
+        self._backfill = self._make_backfill()
         tasks = [self._loop.create_task(self._carry(line, wire)) for line, wire in zip(carried, wires, strict=True)]
         tasks.append(self._loop.create_task(self._watch()))
         filler = self._loop.create_task(self._fill_forever())
@@ -150,6 +148,13 @@ class Recorder:
             on_beat=self._beat,
             deliver=self._deliver,
         )
+
+    def _make_backfill(self) -> Backfill | None:
+        settings = self.settings
+        if not settings.backfill:
+            return None
+        base = settings.rest or rest_base(settings.endpoint)
+        return Backfill(base, settings.market, cafile=settings.cafile, pause_s=settings.retry_ns / clock.NS_PER_S)
 
     async def _first_connections(self, carried: tuple[Line, ...]) -> list[Wire]:
         wires: list[Wire] = []

@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """In a hand-over the old connection stays until the new one delivered, or for so long."""
     backoff_ns: int = NS_PER_S // 2
     """Pause before the first attempt to come back; doubled, with jitter, up to a minute."""
+    retry_ns: int = NS_PER_S // 2
+    """Pause before REST is asked a second time; doubled, up to a minute."""
     keepalive_ns: int = 20 * NS_PER_S
     """A connection without a byte for so long is pinged, and given up after three times that."""
     status_file: Path | None = None
