@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from orderflow.trade import NOTIONAL_UNIT, UNIT, Trade, as_trade
 from orderflow.window import Sums, TradeWindow
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ SIZES: dict[str, int] = {"small": 50_000, "medium": 100_000, "large": 500_000, "
 """From how many dollars on an order is called so."""
 # Sizes are in dollars, so they mean something only where the quote currency is worth one.
 DOLLARS = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "DAI", "USD", "USD1")
-_PERPETUAL = "_PERP"
+_NEVER = 1 << 200
 
 
 class WhaleOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +40,155 @@ class WhaleOrder(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     """Exchange time, milliseconds since 1970."""
     agg_trade_id: int
+
+
+class Pressure(msgspec.Struct, frozen=True):
+    """
+    What takers bought and sold in a window; worked out when read. It reads like a mapping too: `pressure["trades"]`.
+
+    The sums are exact; volumes are in the quote currency.
+    """
+
+    symbol: str
+    """Upper case."""
+    window_s: float
+    """The length asked for, seconds of exchange time."""
+    as_of_ms: int
+    """The end of the window, exchange time."""
+    bought_units: int
+    """In 1e-16."""
+    sold_units: int
+    """In 1e-16."""
+    trades: int
+    """How many are in the window."""
+    since_ms: int | None
+    """From when on trades are known; None when none ever came."""
+    last_ms: int | None
+    """Time of the newest trade."""
+    hint: str = ""
+
+    @property
+    def buy_volume(self) -> float:
+        """What takers bought for."""
+        return self.bought_units / NOTIONAL_UNIT
+
+    @property
+    def sell_volume(self) -> float:
+        """What takers sold for."""
+        return self.sold_units / NOTIONAL_UNIT
+
+    @property
+    def net_volume(self) -> float:
+        """Bought minus sold."""
+        return (self.bought_units - self.sold_units) / NOTIONAL_UNIT
+
+    @property
+    def total_volume(self) -> float:
+        """Bought plus sold."""
+        return (self.bought_units + self.sold_units) / NOTIONAL_UNIT
+
+    @property
+    def pressure(self) -> float | None:
+        """From -1, all sold, to 1, all bought; None without trades."""
+        bought, sold = self.bought_units, self.sold_units
+        total = bought + sold
+        return (bought - sold) / total if total else None
+
+    @property
+    def dominant_side(self) -> str | None:
+        """`BUY`, `SELL` or `NEUTRAL`; None without trades."""
+        if not self.trades:
+            return None
+        net = self.bought_units - self.sold_units
+        return "BUY" if net > 0 else "SELL" if net < 0 else "NEUTRAL"
+
+    @property
+    def covered_s(self) -> float:
+        """How much of the window lies after the first trade that is known."""
+        if self.since_ms is None:
+            return 0.0
+        return min(max((self.as_of_ms - self.since_ms) / 1000, 0.0), self.window_s)
+
+    @property
+    def last_trade_age_s(self) -> float | None:
+        """Age of the newest trade at the end of the window; None when none ever came."""
+        return None if self.last_ms is None else (self.as_of_ms - self.last_ms) / 1000
+
+    @property
+    def complete(self) -> bool:
+        """The answer is for the whole window."""
+        return self.reason is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why there are no figures, or why they are not for the whole window; else None."""
+        if self.last_ms is None:
+            return f"no trade of {self.symbol} has been received ({self.hint})"
+        if not self.trades:
+            age_s = self.last_trade_age_s
+            return f"no trade of {self.symbol} in the last {self.window_s:g} s; the newest is {age_s:.1f} s old"
+        if self.covered_s < self.window_s:
+            return f"{self.window_s:g} s were asked for, trades are known for {self.covered_s:.1f} s"
+        return None
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in _PRESSURE_KEYS:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PRESSURE_KEYS)
+
+    def __len__(self) -> int:
+        return len(_PRESSURE_KEYS)
+
+    def __contains__(self, key: object) -> bool:
+        return key in _PRESSURE_KEYS
+
+    def keys(self) -> tuple[str, ...]:
+        """What can be asked for."""
+        return _PRESSURE_KEYS
+
+    def values(self) -> list[Any]:
+        """In the order of `keys()`."""
+        return [self[key] for key in _PRESSURE_KEYS]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """In the order of `keys()`."""
+        return [(key, self[key]) for key in _PRESSURE_KEYS]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or `default` when there is no such key."""
+        return getattr(self, key) if key in _PRESSURE_KEYS else default
+
+
+_PRESSURE_KEYS = (
+    "symbol",
+    "window_s",
+    "as_of_ms",
+    "buy_volume",
+    "sell_volume",
+    "net_volume",
+    "total_volume",
+    "pressure",
+    "dominant_side",
+    "trades",
+    "covered_s",
+    "complete",
+    "last_trade_age_s",
+    "reason",
+)
+Mapping.register(Pressure)
+
+
+class _Book(msgspec.Struct):
+    # All that is kept of one symbol.
+    symbol: str
+    history: deque[Trade]
+    window: TradeWindow
+    whales: deque[WhaleOrder]
+    since_ms: int
+    large_from: int
 
 
 class WhaleDetector:
@@ -71,10 +218,7 @@ class WhaleDetector:
         self._sizes = sorted(((usd * NOTIONAL_UNIT, name) for name, usd in (sizes or SIZES).items()), reverse=True)
         self._rank = {name: rank for rank, (_, name) in enumerate(reversed(self._sizes))}
         self._smallest = self._sizes[-1][0] if self._sizes else 0
-        self._windows: dict[str, TradeWindow] = {}
-        self._whales: dict[str, deque[WhaleOrder]] = {}
-        self._since_ms: dict[str, int] = {}
-        self._counts_dollars: dict[str, bool] = {}
+        self._books: dict[str, _Book] = {}
 
     def update(self, symbol: str, trade: Trade | Mapping[str, Any]) -> WhaleOrder | None:
         """
@@ -90,39 +234,46 @@ class WhaleDetector:
         Raises:
             InvalidTradeError: the trade cannot be read, or is impossible.
         """
-        symbol = symbol.upper()
-        trade = as_trade(symbol, trade)
-        history = self.trade_history.get(symbol)
-        if history is None:
-            history = self._open(symbol, trade)
+        book = self._books.get(symbol)
+        if book is None or type(trade) is not Trade:
+            symbol = symbol.upper()
+            trade = as_trade(symbol, trade)
+            book = self._books.get(symbol) or self._open(symbol, trade)
+        history, time_ms, quantity = book.history, trade.time_ms, trade.quantity_units
+        notional = trade.price_units * quantity
         history.append(trade)
-        notional = trade.price_units * trade.quantity_units
-        self._windows[symbol].add(trade.time_ms, notional, trade.quantity_units, bought=not trade.is_buyer_maker)
-        self._prune(history, trade.time_ms)
-        if notional >= self._smallest and self._counts_dollars[symbol]:
-            return self._on_large(symbol, trade, notional)
+        book.window.add(time_ms, notional, quantity, trade.is_buyer_maker)
+        if len(history) > self._max_trades or history[0].time_ms < time_ms - self._max_age_ms:
+            self._prune(history, time_ms - self._max_age_ms)
+        if notional >= book.large_from:
+            return self._on_large(book, trade, notional)
         return None
 
-    def _open(self, symbol: str, trade: Trade) -> deque[Trade]:
-        self._windows[symbol] = TradeWindow(self._max_age_ms, self._max_trades)
-        self._whales[symbol] = deque(maxlen=self._whales_max)
-        self._since_ms[symbol] = trade.time_ms
-        name = symbol.split("_", 1)[0]
-        self._counts_dollars[symbol] = name.endswith(DOLLARS)
-        if not self._counts_dollars[symbol]:
+    def _open(self, symbol: str, trade: Trade) -> _Book:
+        # Sizes are in dollars: a symbol quoted in something else has no large orders, and that is said.
+        dollars = symbol.split("_", 1)[0].endswith(DOLLARS)
+        if not dollars:
             logger.warning("%s is not quoted in dollars: its orders cannot be sorted by size", symbol)
-        self.trade_history[symbol] = deque()
-        return self.trade_history[symbol]
+        book = _Book(
+            symbol=symbol,
+            history=deque(),
+            window=TradeWindow(self._max_age_ms, self._max_trades),
+            whales=deque(maxlen=self._whales_max),
+            since_ms=trade.time_ms,
+            large_from=self._smallest if dollars else _NEVER,
+        )
+        self._books[symbol] = book
+        self.trade_history[symbol] = book.history
+        return book
 
-    def _prune(self, history: deque[Trade], now_ms: int) -> None:
-        oldest_ms = now_ms - self._max_age_ms
+    def _prune(self, history: deque[Trade], oldest_ms: int) -> None:
         while len(history) > self._max_trades or (history and history[0].time_ms < oldest_ms):
             history.popleft()
 
-    def _on_large(self, symbol: str, trade: Trade, notional: int) -> WhaleOrder:
+    def _on_large(self, book: _Book, trade: Trade, notional: int) -> WhaleOrder:
         size = next(name for threshold, name in self._sizes if notional >= threshold)
         order = WhaleOrder(
-            symbol=symbol,
+            symbol=book.symbol,
             size=size,
             side=trade.side,
             usd_value=notional / NOTIONAL_UNIT,
@@ -131,11 +282,11 @@ class WhaleDetector:
             time_ms=trade.time_ms,
             agg_trade_id=trade.agg_trade_id,
         )
-        self._whales[symbol].append(order)
+        book.whales.append(order)
         level = logging.INFO if self._rank[size] >= 1 else logging.DEBUG
         if logger.isEnabledFor(level):
             value = f"${order.usd_value:,.0f}"
-            logger.log(level, f"🐋 {size.upper()} order detected: {symbol} {order.side} {value} @ {_price(trade)}")
+            logger.log(level, f"🐋 {size.upper()} order detected: {book.symbol} {order.side} {value} @ {_price(trade)}")
         return order
 
     # --- Questions ---------------------------------------------------------------------------
@@ -147,8 +298,11 @@ class WhaleDetector:
         That is our wall clock, or the time of the newest trade where that is later: a clock that runs slow must not
         cut off the newest trades.
         """
-        window = self._windows.get(symbol.upper())
-        return max(time.time_ns() // 1_000_000, (window.last_ms or 0) if window else 0)
+        book = self._book(symbol)
+        return max(time.time_ns() // 1_000_000, (book.window.last_ms or 0) if book else 0)
+
+    def _book(self, symbol: str) -> _Book | None:
+        return self._books.get(symbol) or self._books.get(symbol.upper())
 
     def get_recent_whales(
         self, symbol: str, min_size: str = "medium", window_s: float = 60.0, *, now_ms: int | None = None
@@ -167,21 +321,21 @@ class WhaleDetector:
         """
         if min_size not in self._rank:
             raise ValueError(f"no size is called {min_size!r}; there are: {', '.join(self._rank)}")
-        symbol = symbol.upper()
+        book = self._book(symbol)
         now = self.now_ms(symbol) if now_ms is None else now_ms
         after_ms, rank = now - int(window_s * 1000), self._rank[min_size]
         return [
             order
-            for order in self._whales.get(symbol, ())
+            for order in (book.whales if book else ())
             if after_ms < order.time_ms <= now and self._rank[order.size] >= rank
         ]
 
     def sums(self, symbol: str, window_s: float, now_ms: int) -> Sums:
         """Add up the trades of `(now - window, now]`, exactly; zeros for a symbol that was never seen."""
-        window = self._windows.get(symbol.upper())
-        return window.sums(int(window_s * 1000), now_ms) if window else Sums(0, 0, 0, 0, 0)
+        book = self._book(symbol)
+        return book.window.sums(int(window_s * 1000), now_ms) if book else Sums(0, 0, 0, 0, 0)
 
-    def get_pressure(self, symbol: str, window_s: float = 60.0, *, now_ms: int | None = None) -> dict[str, Any]:
+    def get_pressure(self, symbol: str, window_s: float = 60.0, *, now_ms: int | None = None) -> Pressure:
         """
         Compare what takers bought and sold in the last seconds.
 
@@ -191,54 +345,24 @@ class WhaleDetector:
             now_ms: the end of the window, exchange time; None for now.
 
         Returns:
-            `buy_volume`, `sell_volume`, `net_volume`, `total_volume` (quote currency), `pressure` (from -1 all
-            sold to 1 all
-            bought; None without trades), `dominant_side` (`BUY`, `SELL`, `NEUTRAL`; None without trades), `trades`,
-            `window_s`, `covered_s` (how much of the window lies after the first trade known), `complete`,
-            `last_trade_age_s` and
-            `reason` (why the answer is none, or is not for the whole window; else None).
+            The figures, and in `reason` why there are none, or why they are not for the whole window.
         """
-        symbol = symbol.upper()
+        book = self._books.get(symbol) or self._book(symbol)
         now = self.now_ms(symbol) if now_ms is None else now_ms
-        sums = self.sums(symbol, window_s, now)
-        total = sums.bought_notional + sums.sold_notional
-        net = sums.bought_notional - sums.sold_notional
-        reason, covered_s, age_s = self._coverage(symbol, window_s, now, sums.count)
-        return {
-            "symbol": symbol,
-            "window_s": window_s,
-            "as_of_ms": now,
-            "buy_volume": sums.bought_notional / NOTIONAL_UNIT,
-            "sell_volume": sums.sold_notional / NOTIONAL_UNIT,
-            "net_volume": net / NOTIONAL_UNIT,
-            "total_volume": total / NOTIONAL_UNIT,
-            "pressure": net / total if total else None,
-            "dominant_side": None if not total else "BUY" if net > 0 else "SELL" if net < 0 else "NEUTRAL",
-            "trades": sums.count,
-            "covered_s": covered_s,
-            "complete": reason is None,
-            "last_trade_age_s": age_s,
-            "reason": reason,
-        }
-
-    def _coverage(
-        self, symbol: str, window_s: float, now_ms: int, count: int
-    ) -> tuple[str | None, float, float | None]:
-        # Why the window is not fully known; how much of it is; how old the newest trade is.
-        window = self._windows.get(symbol)
-        if window is None or window.last_ms is None:
+        if book is None:
             known = ", ".join(self.trade_history) or "none"
-            return f"no trade of {symbol} has been received (symbols with trades: {known})", 0.0, None
-        age_s = (now_ms - window.last_ms) / 1000
-        # Trades are known from the first one on, and as far back as they are kept.
-        first_ms = window.first_ms or window.last_ms
-        since_ms = max(self._since_ms[symbol], first_ms)
-        covered_s = min(max((now_ms - since_ms) / 1000, 0.0), window_s)
-        if count == 0:
-            return f"no trade of {symbol} in the last {window_s:g} s; the newest is {age_s:.1f} s old", covered_s, age_s
-        if covered_s < window_s:
-            return f"{window_s:g} s were asked for, trades are known for {covered_s:.1f} s", covered_s, age_s
-        return None, covered_s, age_s
+            return Pressure(symbol.upper(), window_s, now, 0, 0, 0, None, None, f"symbols with trades: {known}")
+        before, upto, count, first_ms, last_ms = book.window.bounds(int(window_s * 1000), now)
+        return Pressure(
+            book.symbol,
+            window_s,
+            now,
+            upto[0] - before[0],
+            upto[1] - before[1],
+            count,
+            max(book.since_ms, first_ms),
+            last_ms,
+        )
 
     def get_volume_spike(
         self,
@@ -264,14 +388,12 @@ class WhaleDetector:
             none), `volume`,
             `usual_volume` (quote currency, for `window_s`) and `reason`.
         """
-        symbol = symbol.upper()
         now = self.now_ms(symbol) if now_ms is None else now_ms
-        recent = self.sums(symbol, window_s, now)
-        before = self.sums(symbol, baseline_s, now - int(window_s * 1000))
-        volume = recent.bought_notional + recent.sold_notional
-        base = before.bought_notional + before.sold_notional
-        reason, covered_s, _ = self._coverage(symbol, window_s + baseline_s, now, recent.count + before.count)
-        covered_s = max(covered_s - window_s, 0.0)
+        recent = self.get_pressure(symbol, window_s, now_ms=now)
+        both = self.get_pressure(symbol, window_s + baseline_s, now_ms=now)
+        volume = recent.bought_units + recent.sold_units
+        base = both.bought_units + both.sold_units - volume
+        reason, covered_s = both.reason, max(both.covered_s - window_s, 0.0)
         if covered_s < min(window_s, baseline_s) or not base:
             reason = reason or f"nothing was traded in the {baseline_s:g} s before"
             ratio = usual = None
@@ -279,7 +401,7 @@ class WhaleDetector:
             usual = base / NOTIONAL_UNIT * window_s / covered_s
             ratio = volume / NOTIONAL_UNIT / usual
         return {
-            "symbol": symbol,
+            "symbol": recent.symbol,
             "spike": None if ratio is None else ratio >= threshold,
             "ratio": ratio,
             "volume": volume / NOTIONAL_UNIT,

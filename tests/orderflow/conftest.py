@@ -60,5 +60,5 @@ async def until(condition, timeout_s=10.0):
 
 
 def warnings(caplog):
-    """The text of all records at WARNING or above."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= 30]
+    """The text of all our records at WARNING or above; the exchange's own are not ours."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= 30 and record.name[:9] == "orderflow"]

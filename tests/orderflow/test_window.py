@@ -10,7 +10,7 @@ from tests.orderflow.strategies import START_MS, trade_runs
 
 def fill(window, trades):
     for trade in trades:
-        window.add(trade.time_ms, trade.notional_units, trade.quantity_units, bought=not trade.is_buyer_maker)
+        window.add(trade.time_ms, trade.notional_units, trade.quantity_units, trade.is_buyer_maker)
 
 
 def naive(trades, window_ms, now_ms):
@@ -70,7 +70,7 @@ def test_an_empty_window_has_nothing():
 
 def test_lengths_made_up_by_a_caller_do_not_fill_memory():
     window = TradeWindow(10**9, 100)
-    window.add(START_MS, 1, 1, bought=True)
+    window.add(START_MS, 1, 1, False)
     for length in range(1, 1000):
         assert window.sums(length, START_MS).count == 1
     assert len(window._begins) <= 64
