@@ -89,6 +89,8 @@ def _dead(case: Case, loss: Loss) -> Place:
     open_now = [c for c in connections if c.closed is None and c.subscribed_ns is not None]
     if open_now:
         return _deaf(case, loss, open_now[-1])
+    if not case.connections and any("run again" in note or "never run" in note for note in case.notes_about("loop")):
+        return _never_tried(case)
     ended_ns = max((c.closed.at_ns for c in connections if c.closed and c.subscribed_ns is not None), default=0)
     later = _attempts(case, ended_ns)
     newer = [c for c in case.connections.values() if c.opened_ns > ended_ns]
@@ -109,12 +111,13 @@ def _never_tried(case: Case) -> Place:
             suggestion="find out why start() cannot run in this host",
             evidence=tuple(loops[:2] + tasks[:3]),
         )
-    why = loops[0] if loops else "start() returned"
+    why = loops[0] if loops else "start() returned, and nothing that it began ever ran"
     waiting = f"; {tasks[0]}" if tasks else ""
     return Place(
         stage="schedule",
-        cause=f"{why}{waiting}; no connection was attempted",
-        suggestion="keep the loop running (asyncio.run with a long-lived main, or a thread that owns it)",
+        cause=f"{why}{waiting}; no connection was attempted"
+        + (" (only a name was looked up)" if case.attempts else ""),
+        suggestion=_KEEP_RUNNING,
         evidence=tuple(loops[1:3] + tasks[1:4]),
     )
 
@@ -159,6 +162,8 @@ def _turned_away(case: Case, loss: Loss, outcomes: dict[str, int], newer: list[C
         evidence=tuple(case.notes_about("swallowed", "task")[:3]),
     )
 
+
+_KEEP_RUNNING = "keep the loop running (asyncio.run with a long-lived main, or a thread that owns it)"
 
 _ADVICE: dict[str, str] = {
     "resolve": "log a failed look-up at WARNING and go on trying with backoff",
@@ -227,7 +232,17 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
         )
     if _last_change(case, loss):
         return _refused_frame(case, loss)
-    blocked = [note for note in case.notes_about("loop", "blocked") if "blocked" in note or "not running" in note]
+    idle = [note for note in case.notes_about("loop") if "not run again" in note or "never run" in note]
+    if idle:
+        tasks = case.notes_about("task")
+        waiting = f"; {tasks[0]}" if tasks else ""
+        return Place(
+            stage="schedule",
+            cause=f"{idle[0]}{waiting}; {sent} trades were sent on its open connection and nobody read them",
+            suggestion=_KEEP_RUNNING,
+            evidence=tuple(tasks[1:4]),
+        )
+    blocked = [note for note in case.notes_about("loop", "blocked") if "blocked" in note]
     why = f": {blocked[0]}" if blocked else ""
     return Place(
         stage="callback",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from harness.report import Run
     from harness.runner import RunResult
     from harness.scenario import Scenario
 
@@ -169,11 +170,11 @@ def _jobs(jobs: int, scenarios: Sequence[Scenario]) -> int:
     return max(2, min(jobs, len(scenarios) + 1))
 
 
-def as_run(result: RunResult) -> object:
+def as_run(result: RunResult) -> Run:
     """A runner's result as a report takes it."""
-    from harness.report import Run
+    from harness import report
 
-    return Run(
+    return report.Run(
         scenario=result.scenario,
         verdict=result.verdict,
         digest=result.digest,

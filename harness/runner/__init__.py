@@ -112,10 +112,10 @@ class _Batch:
                 plain[key] = place
             else:
                 plain.setdefault(key, None)
-        for key, place in plain.items():
+        for key, asked in plain.items():
             scenario = msgspec.json.decode(key, type=type(self.scenarios[0]))
             self.noise_paths[key] = self.folder / f"noise-{len(self.noise_paths)}.json"
-            yield scenario, place
+            yield scenario, asked
         for place, scenario in enumerate(self.scenarios):
             if place not in plain.values():
                 yield scenario, place

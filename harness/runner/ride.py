@@ -15,7 +15,7 @@ from harness.subjects.loading import ITERATOR_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
     from harness.subjects import Anatomy, Tap, TaskWatch
 
 
@@ -40,7 +40,7 @@ class SubjectRide:
         path: str,
         *,
         symbols: tuple[str, ...],
-        write: Callable[[Entry], None],
+        write: Callable[[AnyEntry], None],
         tap: Tap,
         tasks: TaskWatch,
         tap_path: str | None,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import hosts
-from harness.checks import Tape
+from harness.checks import Case, Tape
 from harness.clock import NS_PER_S, monotonic_ns
 from harness.errors import HarnessBug, HarnessError, SubjectError
 from harness.exchange.settings import MAX, ExchangeSettings
@@ -38,7 +38,6 @@ from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.transports.live import LiveExchange
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
-from harness.verdict import Case as JudgedCase
 
 if TYPE_CHECKING:
     from harness.ledger import AnyEntry
@@ -85,6 +84,7 @@ class Worker:
         self._written = 0
         self._file = Path(job.ledger).open("ab", buffering=0)  # noqa: SIM115 - it lives as long as the process
         self._moved = False
+        self._cached: Tape | None = None
         self._began = time.perf_counter()
         self._ended = threading.Lock()
 
@@ -234,7 +234,7 @@ class Worker:
 
     def _tape(self) -> Tape:
         timeline = self.live.exchange.timeline
-        if getattr(self, "_cached", None) is None or self._cached.timeline is not timeline:
+        if self._cached is None or self._cached.timeline is not timeline:
             self._cached = Tape(timeline)
         return self._cached
 
@@ -277,11 +277,9 @@ class Worker:
         entries = list(self.ledger)
         question = self._question(closed_ns)
         verdict = judge(self._tape(), entries, question, noise)
-        own = (
-            noise_of(JudgedCase(self._tape(), entries, question))
-            if self.scenario.is_plain and not verdict.silent and not verdict.loud
-            else None
-        )
+        own = None
+        if self.scenario.is_plain and verdict.intact:
+            own = noise_of(Case(self._tape(), entries, question))
         self._end(
             RunResult(
                 scenario=self.scenario,

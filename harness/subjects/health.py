@@ -13,13 +13,57 @@ from harness.ledger import HealthRead
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
 
 GOOD = frozenset(
-    ["ok", "healthy", "up", "running", "connected", "live", "alive", "streaming", "good", "green", "pass", "passing", "ready", "active", "open", "true", "yes"]
+    [
+        "ok",
+        "healthy",
+        "up",
+        "running",
+        "connected",
+        "live",
+        "alive",
+        "streaming",
+        "good",
+        "green",
+        "pass",
+        "passing",
+        "ready",
+        "active",
+        "open",
+        "true",
+        "yes",
+    ]
 )
 BAD = frozenset(
-    ["stale", "down", "error", "failed", "failing", "failure", "unhealthy", "stopped", "disconnected", "degraded", "dead", "critical", "red", "stalled", "lagging", "lagged", "closed", "silent", "bad", "false", "no", "fail", "offline", "lost", "broken"]
+    [
+        "stale",
+        "down",
+        "error",
+        "failed",
+        "failing",
+        "failure",
+        "unhealthy",
+        "stopped",
+        "disconnected",
+        "degraded",
+        "dead",
+        "critical",
+        "red",
+        "stalled",
+        "lagging",
+        "lagged",
+        "closed",
+        "silent",
+        "bad",
+        "false",
+        "no",
+        "fail",
+        "offline",
+        "lost",
+        "broken",
+    ]
 )
 KEYS = ("ok", "healthy", "is_healthy", "status", "state", "connected", "running", "alive", "live")
 """Keys and attributes that say it, the plainest first."""
@@ -34,7 +78,7 @@ class HealthPoller:
         write: takes the entries.
     """
 
-    def __init__(self, write: Callable[[Entry], None]) -> None:
+    def __init__(self, write: Callable[[AnyEntry], None]) -> None:
         self._write = write
         self._last: dict[str, tuple[bool | None, str]] = {}
 

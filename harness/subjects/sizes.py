@@ -14,7 +14,7 @@ from harness.ledger import MetricsRead
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
 
 DEPTH = 4
 WIDTH = 40
@@ -23,7 +23,7 @@ MIN_SIZE = 50
 """Smaller containers are not worth a line."""
 
 
-def poll(subject: Any, write: Callable[[Entry], None]) -> None:
+def poll(subject: Any, write: Callable[[AnyEntry], None]) -> None:
     """Write the size of every container that hangs on a subject."""
     now_ns = monotonic_ns()
     for name, size in _sizes(subject, "", 0, set()):

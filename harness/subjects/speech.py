@@ -8,6 +8,7 @@ count what filters drop. A record that no handler takes told nobody.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
 
 INFO = logging.INFO
 TEXT_MAX = 400
@@ -37,7 +38,9 @@ class Speech:
         echo: also pass on what is printed.
     """
 
-    def __init__(self, write: Callable[[Entry], None], *, ignored_threads: tuple[str, ...], echo: bool = False) -> None:
+    def __init__(
+        self, write: Callable[[AnyEntry], None], *, ignored_threads: tuple[str, ...], echo: bool = False
+    ) -> None:
         self._write = write
         self._ignored = ignored_threads
         self._echo = echo
@@ -89,7 +92,7 @@ class Speech:
     def _listen_to_streams(self) -> None:
         for name, what in (("stdout", "print"), ("stderr", "stderr")):
             before = getattr(sys, name)
-            setattr(sys, name, _Tee(before if self._echo else None, lambda line, what=what: self._printed(what, line)))
+            setattr(sys, name, _Tee(before if self._echo else None, functools.partial(self._printed, what)))
             self._undo.append(lambda name=name, before=before: setattr(sys, name, before))  # type: ignore[misc] # bound now
 
     def _printed(self, what: str, line: str) -> None:

@@ -27,7 +27,7 @@ from harness.subjects.trades import Values, read_call, read_item
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
 
 _WRAPPED = "_harness_tap"
 
@@ -41,7 +41,7 @@ class Tap:
         path: `--tap`: a dotted path from the subject, or `module:path`; None looks for the usual places.
     """
 
-    def __init__(self, write: Callable[[Entry], None], path: str | None = None) -> None:
+    def __init__(self, write: Callable[[AnyEntry], None], path: str | None = None) -> None:
         self._write = write
         self._path = path
         self.found = ""
@@ -123,10 +123,13 @@ class Tap:
         if inspect.iscoroutinefunction(original):
 
             @functools.wraps(original)
-            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+            async def wrapped_async(*args: Any, **kwargs: Any) -> Any:
                 result = await original(*args, **kwargs)
                 self._called(original, args, kwargs, result)
                 return result
+
+            setattr(wrapped_async, _WRAPPED, True)
+            return wrapped_async
 
         else:
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from harness.ledger import Entry
+    from harness.ledger import AnyEntry
 
 _LIBRARIES = tuple(
     {str(Path(sysconfig.get_path(name))) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {"<frozen"}
@@ -64,7 +64,7 @@ class TaskWatch:
         ignored_threads: name prefixes of our own threads.
     """
 
-    def __init__(self, write: Callable[[Entry], None], *, ignored_threads: tuple[str, ...]) -> None:
+    def __init__(self, write: Callable[[AnyEntry], None], *, ignored_threads: tuple[str, ...]) -> None:
         self._write = write
         self._ignored = ignored_threads
         self.tasks: list[TaskRecord] = []
@@ -77,6 +77,12 @@ class TaskWatch:
     def __enter__(self) -> TaskWatch:
         """Begin to register."""
         create, run = asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.run_forever
+        make = asyncio.BaseEventLoop.__init__
+
+        def init(loop: Any) -> None:
+            make(loop)
+            if not self._ours():
+                self._loop(loop)
 
         def create_task(loop: Any, *args: Any, **kwargs: Any) -> Any:
             task = create(loop, *args, **kwargs)
@@ -96,7 +102,9 @@ class TaskWatch:
 
         asyncio.BaseEventLoop.create_task = create_task  # type: ignore[assignment,method-assign] # all tasks pass here
         asyncio.BaseEventLoop.run_forever = run_forever  # type: ignore[assignment,method-assign] # and all loops here
+        asyncio.BaseEventLoop.__init__ = init  # type: ignore[assignment,method-assign] # even one that will never run
         self._undo += [
+            lambda: setattr(asyncio.BaseEventLoop, "__init__", make),
             lambda: setattr(asyncio.BaseEventLoop, "create_task", create),
             lambda: setattr(asyncio.BaseEventLoop, "run_forever", run),
         ]
@@ -132,8 +140,10 @@ class TaskWatch:
         except TypeError:
             return  # a foreign kind of task without weak references
         record = self.loops.get(id(loop))
-        if record is not None and not ours:
-            record.tasks += 1
+        if record is None or record.loop() is not loop:
+            # A task on a loop that has not run yet, and perhaps never will.
+            record = self._loop(loop)
+        record.tasks += not ours
 
     # --- During the run -----------------------------------------------------------------------------
 
@@ -171,9 +181,18 @@ class TaskWatch:
 
     def _about_loops(self, started_ns: int) -> list[str]:
         found = []
-        for record in self.loops.values():
-            loop = record.loop()
-            if record.stopped_ns is None and loop is not None and loop.is_running():
+        loops = [(record, record.loop()) for record in self.loops.values()]
+        running = any(loop is not None and loop.is_running() for _, loop in loops)
+        for record, loop in loops:
+            if loop is None or loop.is_running():
+                continue
+            waiting = len(getattr(loop, "_ready", ())) + sum(
+                bool(_pending(task)) for task in self.tasks if task.loop() is loop and not task.ours
+            )
+            if running and not waiting:
+                continue  # one that did its work and went
+            if not record.runs:
+                found += [f"an event loop was made in {record.thread}, given work, and never run"] if waiting else []
                 continue
             when = ((record.stopped_ns or record.first_ns) - started_ns) / NS_PER_S
             state = "was closed" if loop is None or loop.is_closed() else "stopped running"
@@ -262,7 +281,7 @@ def _innermost(coroutine: Any) -> FrameType | None:
 
 def creation_site() -> tuple[str, bool]:
     """Where in foreign code the current call comes from, and whether that is the harness itself."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the cheap way to see the caller
+    frame: FrameType | None = sys._getframe(3)  # noqa: SLF001 - who called the patched create_task
     nearest_library = ""
     while frame is not None:
         filename = frame.f_code.co_filename
