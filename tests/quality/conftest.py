@@ -1,0 +1,68 @@
+"""All runs of the quality tests, done once, in parallel, and looked up by each test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import runner
+from harness.recording import RecordingWriter
+from harness.scenario import Scenario
+from tests.quality import tapes
+from tests.quality.table import CONTROLS, PLANTED, SOUND, SOUND_FAULTS, TWO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness.runner import RunResult
+
+DEADLINE_NS = 3_000_000_000
+JOBS = 14
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tapes as recordings, by name."""
+    folder = tmp_path_factory.mktemp("tapes")
+    made = {}
+    for name, (symbols, _, _) in tapes.TAPES.items():
+        made[name] = folder / f"{name}.parquet"
+        writer = RecordingWriter(made[name], endpoint="synthetic", symbols=symbols, source="synthetic")
+        writer.write(tapes.make(name))
+        writer.close()
+    return made
+
+
+@pytest.fixture(scope="session")
+def runs(recordings: dict[str, Path]) -> Callable[..., RunResult]:
+    """The result of a run, by subject, faults, symbols and tape."""
+
+    def scenario(subject: str, faults: tuple[str, ...], symbols: tuple[str, ...], tape: str) -> Scenario:
+        tape = "pair" if symbols == TWO else tape
+        return Scenario(
+            subject=f"fixtures.subjects.{subject}:quick",
+            recordings=(str(recordings[tape]),),
+            symbols=tuple(symbol.upper() for symbol in symbols),
+            faults=tuple(fault for fault in faults if not fault.startswith("host.")),
+            host=next((fault for fault in faults if fault.startswith("host.")), "host.await"),
+            deadline_ns=DEADLINE_NS,
+            seed=7,
+        )
+
+    wanted: dict[Scenario, None] = {}
+    for row in PLANTED:
+        for subject in (row.subject, row.twin):
+            wanted[scenario(subject, row.faults, row.symbols, row.tape)] = None
+    for subject in SOUND:
+        for faults in (*SOUND_FAULTS, *CONTROLS):
+            wanted[scenario(subject, faults, ("btcusdt",), "plain")] = None
+    results = dict(zip(wanted, runner.run_all(list(wanted), jobs=JOBS), strict=True))
+
+    def look_up(
+        subject: str, faults: tuple[str, ...], symbols: tuple[str, ...] = ("btcusdt",), tape: str = "plain"
+    ) -> RunResult:
+        return results[scenario(subject, faults, symbols, tape)]
+
+    return look_up

@@ -1,0 +1,84 @@
+"""Every planted bug is found, by the check that names it; no sound service is ever accused."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.quality.table import CONTROLS, PLANTED, SOUND, SOUND_FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.runner import RunResult
+    from tests.quality.table import Planted
+
+SUBJECTS = Path(__file__).resolve().parents[2] / "fixtures" / "subjects"
+
+# One worker does all the runs, in parallel and mostly waiting; each test then looks at one of them.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.live,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("quality"),
+]
+
+
+@pytest.mark.parametrize("row", PLANTED, ids=lambda row: row.name)
+def test_planted_bug_is_found_by_the_check_that_names_it(row: Planted, runs: Callable[..., RunResult]) -> None:
+    verdict = runs(row.subject, row.faults, row.symbols, row.tape).verdict
+
+    named = [finding for finding in verdict.findings if finding.check == row.check]
+    assert named, f"no {row.check}: {verdict}"
+    assert row.stage in {finding.stage for finding in named}, str(verdict)
+    if row.check != "false_alarm":
+        assert verdict.silent, str(verdict)
+        assert any(not finding.signalled for finding in named), str(verdict)
+
+
+@pytest.mark.parametrize(
+    "row", {(row.twin, row.faults, row.tape): row for row in PLANTED}.values(), ids=lambda row: f"{row.twin}-{row.name}"
+)
+def test_sound_twin_is_not_silent_under_the_same_condition(row: Planted, runs: Callable[..., RunResult]) -> None:
+    verdict = runs(row.twin, row.faults, row.symbols, row.tape).verdict
+
+    assert verdict.intact or verdict.loud, str(verdict)
+    assert not any(finding.check == "false_alarm" for finding in verdict.findings), str(verdict)
+
+
+@pytest.mark.parametrize("faults", SOUND_FAULTS, ids="+".join)
+@pytest.mark.parametrize("subject", SOUND)
+def test_sound_service_is_never_silent(subject: str, faults: tuple[str, ...], runs: Callable[..., RunResult]) -> None:
+    verdict = runs(subject, faults).verdict
+
+    assert verdict.intact or verdict.loud, str(verdict)
+
+
+@pytest.mark.parametrize("faults", CONTROLS, ids=lambda faults: "+".join(faults) or "no fault")
+@pytest.mark.parametrize("subject", SOUND)
+def test_sound_service_raises_no_false_alarm(
+    subject: str, faults: tuple[str, ...], runs: Callable[..., RunResult]
+) -> None:
+    verdict = runs(subject, faults).verdict
+
+    assert verdict.intact, str(verdict)
+    assert not verdict.findings, str(verdict)
+
+
+def test_every_faulty_subject_is_in_the_table() -> None:
+    modules = {path.stem for path in SUBJECTS.glob("*.py")} - {"__init__", "as_found", "sound_desk"}
+    sound = {name for name in modules if name.startswith("sound")} | {"ordinary", "plain", "detector"}
+
+    assert modules - sound == {row.subject for row in PLANTED}
+    assert set(SOUND) <= sound
+
+
+@pytest.mark.parametrize("subject", sorted({row.subject for row in PLANTED}))
+def test_faulty_subject_says_what_its_bug_is_and_where_it_comes_from(subject: str) -> None:
+    docstring = ast.get_docstring(ast.parse((SUBJECTS / f"{subject}.py").read_text(encoding="utf-8"))) or ""
+
+    for heading in ("Bug: ", "Real failure: ", "Sound twin: "):
+        assert f"\n{heading}" in docstring, f"{subject} does not say: {heading}"
