@@ -159,7 +159,7 @@ def _scenarios(args: argparse.Namespace, base: Scenario) -> list[Scenario]:
     change = msgspec.structs.replace
     if args.faults is None:
         return [change(base, faults=together, host=host, plan=args.plan) for host in hosts or [base.host]]
-    from harness.runner.catalogue import each_fault
+    from harness.runner.each import each_fault
 
     found = [change(base, faults=together, host=host) for host in hosts] if hosts or together else []
     return [*found, *each_fault(base, args.faults)]

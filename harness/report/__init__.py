@@ -21,13 +21,13 @@ def render(runs: Sequence[Run], format: Format = "text", *, colour: bool = False
     if format == "json":
         return json_.render(runs)
     if format == "junit":
-        from harness.report import junit
+        from harness.report.junit import render as render_junit
 
-        return junit.render(runs)
+        return render_junit(runs)
     if format == "html":
-        from harness.report import html
+        from harness.report.html import render as render_html
 
-        return html.render(runs)
+        return render_html(runs)
     return text.render(runs, colour=colour, width=width)
 
 
