@@ -15,10 +15,13 @@ import numpy as np
 from harness.actions import NO_FAULT, Manners, Span, Withhold
 from harness.exchange.commands import Timers
 from harness.exchange.connection import ExchangeConnection
+from harness.exchange.marks import with_marks
 from harness.exchange.rest import Rest
 from harness.exchange.settings import MAX, ExchangeSettings
 from harness.exchange.tape import Tape
+from harness.faults.plan import format_fault
 from harness.ledger import Struck, Withheld
+from harness.script import compile_manners, compile_market, compile_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,8 +132,6 @@ class Exchange:
         """How to behave towards a connection."""
         if self.plan is None or not self.plan.faults or not number:
             return Manners()
-        from harness.script import compile_manners  # noqa: PLC0415
-
         return compile_manners(self.plan, connection=number)
 
     def advance_to(self, now_ns: int) -> None:
@@ -177,8 +178,6 @@ class Exchange:
         # Faults that change the market itself change the tape for everybody.
         if self.plan is None or not self.plan.faults:
             return timeline
-        from harness.script import compile_market  # noqa: PLC0415
-
         return compile_market(timeline, self.plan)
 
     @property
@@ -268,12 +267,8 @@ class Exchange:
         if self.plan is None or not self.plan.faults:
             actions: Sequence[Action] = (Span(first=0, last=len(timeline)),) if len(timeline) else ()
         else:
-            from harness.script import compile_script  # noqa: PLC0415
-
             actions = compile_script(timeline, self.plan, connection=number, manners=manners, from_ns=from_ns).actions
         if self.settings.marks and not lap:
-            from harness.exchange.marks import with_marks  # noqa: PLC0415
-
             actions = with_marks(actions, timeline)
         return actions
 
@@ -328,6 +323,4 @@ class Exchange:
         """The short form of a planned fault."""
         if self.plan is None or not 0 <= fault < len(self.plan.faults):
             return "recorded" if fault < NO_FAULT else ""
-        from harness.faults.plan import format_fault  # noqa: PLC0415
-
         return format_fault(self.plan.faults[fault])
