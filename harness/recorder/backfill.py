@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from harness import clock
 from harness.errors import NetworkError
-from harness.frames import Frame, wrap
+from harness.frames import wrap
 from harness.recorder.endpoints import REST_PREFIX, is_loopback, public_url
-from harness.recorder.sieve import BACKFILLED
 from harness.recorder.wire import trust
 
 if TYPE_CHECKING:
@@ -54,30 +52,29 @@ class Backfill:
         self._client = httpx.AsyncClient(verify=verify, trust_env=not is_loopback(host), timeout=10.0)
         self._pause_s = pause_s
 
-    async def fetch(self, hole: Hole, *, connection: int, wrapped: bool) -> dict[int, Frame]:
+    async def fetch(self, hole: Hole, *, wrapped: bool) -> dict[int, bytes]:
         """
         Fetch every trade of a hole.
 
         Args:
             hole: which ids of which stream.
-            connection: whose gap this is; the frames carry its number.
-            wrapped: the connection is a combined one.
+            wrapped: write them as a combined connection would bring them.
 
         Returns:
-            Frames by id; fewer than asked when the exchange has no more.
+            Messages by id; fewer than asked when the exchange has no more.
 
         Raises:
             NetworkError: the exchange does not give them.
         """
         symbol = hole.stream.partition("@")[0].upper()
-        found: dict[int, Frame] = {}
+        found: dict[int, bytes] = {}
         wanted, barren = hole.first, 0
         while wanted <= hole.last:
             limit = min(PAGE, hole.last - wanted + 1)
             page = await self._page({"symbol": symbol, "fromId": wanted, "limit": limit})
             fresh = [item for item in page if wanted <= int(item["a"]) <= hole.last]
             for item in fresh:
-                found[int(item["a"])] = _frame(item, symbol, hole.stream, connection, wrapped=wrapped)
+                found[int(item["a"])] = _message(item, symbol, hole.stream, wrapped=wrapped)
             if fresh:
                 wanted, barren = int(fresh[-1]["a"]) + 1, 0
             elif page or (barren := barren + 1) >= ATTEMPTS_MAX:
@@ -143,18 +140,10 @@ def _retry_after_s(answer: httpx.Response) -> float:
     return float(text) if text.replace(".", "", 1).isdigit() else 0.0
 
 
-def _frame(item: dict[str, Any], symbol: str, stream: str, connection: int, *, wrapped: bool) -> Frame:
+def _message(item: dict[str, Any], symbol: str, stream: str, *, wrapped: bool) -> bytes:
     # REST has no event time; the trade's own time stands in, as on a feed without delay.
     body: dict[str, Any] = {"e": "aggTrade", "E": item["T"]}
     body |= {"s": symbol, "a": item["a"]} if "M" in item else {"a": item["a"], "s": symbol}
     body |= {key: item[key] for key in ("p", "q", "nq", "f", "l", "T", "m", "M") if key in item}
     data = msgspec.json.encode(body)
-    return Frame(
-        connection=connection,
-        direction="received",
-        kind="text",
-        received_at_ns=clock.wall_ns(),
-        monotonic_ns=clock.monotonic_ns(),
-        data=wrap(stream, data) if wrapped else data,
-        detail=BACKFILLED,
-    )
+    return wrap(stream, data) if wrapped else data

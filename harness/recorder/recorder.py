@@ -419,9 +419,9 @@ class Recorder:
         number = track.alive[-1] if track.alive else self._numbers
         wire = self._wires.get(number)
         reason = "the exchange does not have them"
-        found: dict[int, Frame] = {}
+        found: dict[int, bytes] = {}
         try:
-            found = await self._backfill.fetch(hole, connection=number, wrapped=bool(wire and wire.line.combined))
+            found = await self._backfill.fetch(hole, wrapped=bool(wire and wire.line.combined))
         except HarnessError as problem:
             reason = str(problem)
         missing = hole.last - hole.first + 1 - len(found)
@@ -431,7 +431,7 @@ class Recorder:
         else:
             log.info("%s: ids %d to %d backfilled", hole.stream, hole.first, hole.last)
         note = row(_now(number), text)
-        self._scribe.take(Filled(hole, found, note), sum(len(f.data) for f in found.values()))
+        self._scribe.take(Filled(hole, found, note), sum(map(len, found.values())))
 
 
 def _now(connection: int) -> Ended:

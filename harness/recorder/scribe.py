@@ -24,7 +24,7 @@ import msgspec
 from harness import clock
 from harness.errors import RecordingError
 from harness.recorder.sieve import Item, Sieve
-from harness.recording.journal import SUFFIX, Header, Journal, Run
+from harness.recording.journal import SUFFIX, Header, Journal, JournalTaken, Run
 from harness.recording.recovery import compact
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Scribe:
         self._closed: queue.SimpleQueue[Journal | None] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         """Why nothing is written any more."""
+        self._made_folder = not folder.exists()
         self._journal = self._begin()
         self._writer = threading.Thread(target=self._write_forever, name="harness-journal", daemon=True)
         self._compactor = threading.Thread(target=self._compact_forever, name="harness-compact", daemon=True)
@@ -171,6 +172,9 @@ class Scribe:
         assert self._writer.ident is None
         self._journal.path.unlink()
         self._journal.close()
+        if self._made_folder:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def abandon(self) -> None:
         """Do not finish recordings any more; the journals stay, and `harness recover` finishes them later."""
@@ -230,7 +234,7 @@ class Scribe:
                 if self._stopping and now > deadline_ns:
                     left = f"the last {_count(frames)} frames are lost, all before are in the journal"
                     raise RecordingError(
-                        self._journal.path, f"the disk refuses ({self.disk_problem}); {left}"
+                        self._journal.path, f"the disk refuses ({self.disk_problem}): {left}"
                     ) from problem
                 self._nap()
                 continue
@@ -290,11 +294,8 @@ class Scribe:
             words = {"target": target, "identity": uuid.uuid4().hex, "started_at_ns": wall}
             try:
                 journal = Journal(path, msgspec.structs.replace(self._header, **words))
-            except RecordingError:
-                # Another recorder took the name between our look and our attempt.
-                if path.exists():
-                    continue
-                raise
+            except JournalTaken:
+                continue  # another recorder took the name between our look and our attempt
             self._rotation.start(wall, now)
             self._synced_bytes = journal.size_bytes
             return journal

@@ -64,11 +64,11 @@ class Missed:
 class Filled:
     """Brings messages that were fetched for a hole."""
 
-    def __init__(self, hole: Hole, found: dict[int, Frame], row: Frame | None) -> None:
+    def __init__(self, hole: Hole, found: dict[int, bytes], row: Frame) -> None:
         self.hole = hole
         self.found = found
         self.row = row
-        """Written behind them when something is still missing, if it still is."""
+        """Written behind them if something is still missing; its connection and times are theirs."""
 
 
 class Hole(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,9 +160,10 @@ class Sieve:
         for trade_id in wanted:
             self._plug(track, trade_id)
         self.backfilled_count += len(wanted)
-        out: list[Run | Frame] = [item.found[i] for i in wanted]
+        like = msgspec.structs.replace(item.row, kind="text", detail=BACKFILLED)
+        out: list[Run | Frame] = [msgspec.structs.replace(like, data=item.found[i]) for i in wanted]
         left = any(a <= hole.last and hole.first <= b for a, b in track.holes)
-        return [*out, item.row] if left and item.row else out
+        return [*out, item.row] if left else out
 
     # --- One run ---
 

@@ -68,7 +68,9 @@ class Wire(asyncio.Protocol):
         self._close_sent = False
         self._farewell = ""
         self._paused = False
+        self._open = False
         self._closed = False
+        self._at: tuple[int, int] | None = None
 
     # --- The loop's calls ---
 
@@ -90,23 +92,12 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what one read brought."""
-        wall, now = clock.wall_ns(), clock.monotonic_ns()
+        self._at = wall, now = clock.wall_ns(), clock.monotonic_ns()
         self.last_bytes_ns = now
-        if not self.upgraded.done():
-            self._head += data
-            data = self._read_head()
-            if not data:
-                return
-        for opcode, payloads in self._deframer.receive_data(data):
-            if opcode <= ws.BINARY:
-                self.data_count += len(payloads)
-                self._take(Run(self.number, ws.KINDS[opcode], wall, now, payloads), len(data))
-            else:
-                self._control(opcode, payloads)
-        if self._deframer.broken and not self._farewell:
-            self._farewell = f"the exchange broke the protocol: {self._deframer.broken}"
-            self._send_close(1002)
-            self.abort()
+        try:
+            self._read(data, wall, now)
+        finally:
+            self._at = None
 
     def eof_received(self) -> None:
         """The exchange sends no more."""
@@ -170,11 +161,28 @@ class Wire(asyncio.Protocol):
 
     # --- Inside ---
 
+    def _read(self, data: bytes, wall: int, now: int) -> None:
+        if not self.upgraded.done():
+            self._head += data
+            data = self._read_head()
+            if not data:
+                return
+        for opcode, payloads in self._deframer.receive_data(data):
+            if opcode <= ws.BINARY:
+                self.data_count += len(payloads)
+                self._take(Run(self.number, ws.KINDS[opcode], wall, now, payloads), len(data))
+            else:
+                self._control(opcode, payloads)
+        if self._deframer.broken and not self._farewell:
+            self._farewell = f"the exchange broke the protocol: {self._deframer.broken}"
+            self._send_close(1002)
+            self.abort()
+
     def _finish(self) -> None:
         if self.ended.done():
             return
         why = self._farewell or "ended without a close frame"
-        if self.upgraded.done() and not self.upgraded.exception() and not self._closed:
+        if self._open and not self._closed:
             self._note("lost", text=why)
         self.ended.set_result(why)
 
@@ -207,13 +215,15 @@ class Wire(asyncio.Protocol):
     def _note(
         self, kind: Kind, data: bytes = b"", *, sent: bool = False, code: int | None = None, text: str = ""
     ) -> None:
+        # What answers a read bears its time, so that rows are in order of time.
+        wall, now = self._at or (clock.wall_ns(), clock.monotonic_ns())
         self._take(
             Frame(
                 connection=self.number,
                 direction="sent" if sent else "received",
                 kind=kind,
-                received_at_ns=clock.wall_ns(),
-                monotonic_ns=clock.monotonic_ns(),
+                received_at_ns=wall,
+                monotonic_ns=now,
                 data=data,
                 close_code=code,
                 detail=text,
@@ -242,6 +252,7 @@ class Wire(asyncio.Protocol):
         elif headers.get("sec-websocket-accept") != accept:
             self._refuse("answered 101 without a valid Sec-WebSocket-Accept: it is no WebSocket server")
         else:
+            self._open = True
             self.upgraded.set_result(None)
             self.opened_ns = self.last_bytes_ns
             self._note("open", text=public_url(self.line.url))
@@ -308,8 +319,9 @@ async def connect(number: int, line: Line, take: Take, *, cafile: str | None = N
     except BaseException as problem:
         if wire is not None:
             wire.abort()
+            wire.upgraded.cancel()
             with contextlib.suppress(BaseException):
-                wire.upgraded.exception() if wire.upgraded.done() else wire.upgraded.cancel()
+                wire.upgraded.exception()  # looked at, or asyncio would complain that nobody did
         if isinstance(problem, (OSError, TimeoutError, ssl.SSLError)):
             raise NetworkError(explain(problem, host, port, reached=wire is not None)) from problem
         raise
@@ -328,9 +340,7 @@ def explain(problem: BaseException, host: str, port: int, *, reached: bool) -> s
     """One sentence about a connection that did not come about."""
     where = f"{host}:{port}"
     if isinstance(problem, socket.gaierror):
-        return (
-            f"{where} cannot be reached: the name {host} cannot be resolved ({problem.strerror}); is there a network?"
-        )
+        return f"{where} cannot be reached: the name cannot be resolved ({problem.strerror}); is there a network?"
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"{where} cannot be trusted: {problem.verify_message}; --cafile names another authority"
     if isinstance(problem, ssl.SSLError):

@@ -74,6 +74,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
 
 
+class JournalTaken(RecordingError):  # noqa: N818 - what happened, as in FileExistsError
+    """Another recorder has a journal of this name."""
+
+
 @final
 class Run:
     """
@@ -288,13 +292,13 @@ def _create(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
     except FileExistsError as problem:
-        raise RecordingError(path, "exists already, and nothing recorded is ever overwritten") from problem
+        raise JournalTaken(path, "exists already, and nothing recorded is ever overwritten") from problem
     except OSError as problem:
         raise RecordingError(path.parent, f"cannot write here: {problem.strerror or problem}") from problem
     if not lock(descriptor, path):
         # Somebody's recovery took the empty file for a leftover in this very moment.
         os.close(descriptor)
-        raise RecordingError(path, "another process holds this journal; record into a folder of its own")
+        raise JournalTaken(path, "another process holds this journal; record into a folder of its own")
     return descriptor
 
 
