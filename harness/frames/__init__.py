@@ -67,7 +67,9 @@ def wrap(stream: str, payload: bytes) -> bytes:
     return b'{"stream":"' + stream.encode() + b'","data":' + payload + b"}"
 
 
-class _Wire(msgspec.Struct):
+class Wire(msgspec.Struct):
+    """The aggTrade object as it is on the wire; keys beyond these are left alone."""
+
     E: int
     s: str
     a: int
@@ -80,7 +82,7 @@ class _Wire(msgspec.Struct):
     e: Literal["aggTrade"]
 
 
-_decode = msgspec.json.Decoder(_Wire).decode
+_decode = msgspec.json.Decoder(Wire).decode
 
 
 def parse_agg_trade(payload: bytes) -> AggTrade | None:

@@ -1,0 +1,241 @@
+"""The aggTrade payload in bulk: bytes to columns, and columns to bytes.
+
+Both directions work on thousands of frames at a time. Rendering is digit lookup into a matrix with one row per
+frame, padded to the longest, from which the padding (here a dot) is struck out at the end:
+
+    {"e":"aggTrade","E":1767512473044,"s":"BTCUSDT","a":..3120000004,"p":"..91350.02000000", and so on
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from harness.frames import Wire, split_wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Int64 = NDArray[np.int64]
+
+NO_STREAM = -1
+"""Stream code of a frame that was not wrapped."""
+SCALE = 100_000_000
+"""Prices and quantities are counted in units of 1e-8, the spot market's own."""
+SCALED_MAX = 10**18
+"""Decimals of 18 digits, which is what 64 bits hold; ten digits before the point."""
+NUMBER_MAX = 2**63
+BLANK = b"\xff"
+CHUNK = 8192
+"""Rows rendered at once: the matrix stays in the cache."""
+
+
+class TradeColumns(NamedTuple):
+    """
+    Columns of equal length, one row per frame.
+
+    `known` says which rows are an aggTrade at all; the numbers of the others are 0. `exact` says which of those
+    have a price and quantity that the columns can hold.
+    """
+
+    known: NDArray[np.bool_]
+    exact: NDArray[np.bool_]
+    event_ms: Int64
+    symbol_codes: NDArray[np.int32]
+    symbols: tuple[str, ...]
+    agg_trade_id: Int64
+    price_e8: Int64
+    quantity_e8: Int64
+    first_trade_id: Int64
+    last_trade_id: Int64
+    trade_ms: Int64
+    is_buyer_maker: NDArray[np.bool_]
+    stream_codes: NDArray[np.int32]
+    streams: tuple[str, ...]
+
+
+_decode = msgspec.json.Decoder(Wire).decode
+_DECIMAL = re.compile(r"(-?)(\d{1,18})(?:\.(\d{0,8}))?")
+
+
+def scaled(text: str) -> int | None:
+    """A decimal in units of 1e-8; None when that cannot be exact in 18 digits."""
+    found = _DECIMAL.fullmatch(text)
+    if not found:
+        return None
+    value = int(found[2] + (found[3] or "").ljust(8, "0"))
+    return (-value if found[1] else value) if value < SCALED_MAX else None
+
+
+def read(frames: Sequence[bytes]) -> TradeColumns:
+    """Take the columns out of frames, whatever their market and layout; what is no aggTrade leaves a row of zeros."""
+    count = len(frames)
+    numbers = np.zeros((7, count), dtype=np.int64)
+    known, exact, maker = (np.zeros(count, dtype=np.bool_) for _ in range(3))
+    symbol_codes, stream_codes = np.zeros(count, dtype=np.int32), np.full(count, NO_STREAM, dtype=np.int32)
+    symbols: dict[str, int] = {}
+    streams: dict[str, int] = {}
+    for row, data in enumerate(frames):
+        stream, payload = split_wrapped(data) if data[:2] == b'{"' and data[2:8] == b"stream" else (None, data)
+        if stream is not None:
+            stream_codes[row] = streams.setdefault(stream, len(streams))
+        try:
+            trade = _decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+        values = (trade.E, trade.a, trade.f, trade.l, trade.T)
+        if not all(-NUMBER_MAX <= value < NUMBER_MAX for value in values) or max(trade.E, trade.T) >= 10**15:
+            # Times beyond the year 33658 are microseconds: nothing that a column of milliseconds holds.
+            if not all(0 <= value < NUMBER_MAX for value in values):
+                continue
+            values = (_milliseconds(trade.E), trade.a, trade.f, trade.l, _milliseconds(trade.T))
+        known[row] = True
+        symbol_codes[row] = symbols.setdefault(trade.s, len(symbols))
+        maker[row] = trade.m
+        price, quantity = scaled(trade.p), scaled(trade.q)
+        exact[row] = price is not None and quantity is not None
+        numbers[:, row] = (*values, price or 0, quantity or 0)
+    event, trade_id, first, last, time, price_e8, quantity_e8 = numbers
+    return TradeColumns(
+        known, exact, event, symbol_codes, tuple(symbols), trade_id, price_e8, quantity_e8, first, last, time, maker,
+        stream_codes, tuple(streams),
+    )  # fmt: skip
+
+
+def _milliseconds(value: int) -> int:
+    return value // 1000 if value >= 10**15 else value
+
+
+# --- Columns to bytes ---------------------------------------------------------------------------
+
+_QUADS = np.frombuffer(b"".join(b"%04d" % n for n in range(10_000)), dtype="<u4")
+_POWERS = np.array([10**n for n in range(1, 19)], dtype=np.int64)
+
+
+def renderable(columns: TradeColumns) -> NDArray[np.bool_]:
+    """Rows that the spot layout can hold at all: exact, and nothing below zero."""
+    least = np.minimum.reduce([
+        columns.event_ms, columns.agg_trade_id, columns.price_e8, columns.quantity_e8, columns.first_trade_id,
+        columns.last_trade_id, columns.trade_ms,
+    ])  # fmt: skip
+    return np.asarray(columns.known & columns.exact & (least >= 0))
+
+
+def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None) -> tuple[bytes, Int64]:
+    """
+    Write rows in the spot layout, wrapped where they have a stream.
+
+    Args:
+        columns: the columns.
+        rows: which rows, in order; None for all. Every one must be `renderable`.
+
+    Returns:
+        The frames behind each other, and the offsets of their starts and of the end (one more than rows).
+    """
+    rows = np.arange(len(columns.known), dtype=np.intp) if rows is None else rows
+    blobs, lengths = [], []
+    for first in range(0, len(rows), CHUNK):
+        blob, length = _render_chunk(columns, rows[first : first + CHUNK])
+        blobs.append(blob)
+        lengths.append(length)
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    if lengths:
+        np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    return b"".join(blobs), offsets
+
+
+def _render_chunk(columns: TradeColumns, rows: NDArray[np.intp]) -> tuple[bytes, Int64]:
+    sheet = _Sheet(len(rows))
+    stream = columns.stream_codes[rows]
+    if (stream != NO_STREAM).any():
+        heads = [b'{"stream":"' + name.encode() + b'","data":' for name in columns.streams]
+        sheet.words([*heads, b""], stream)  # code -1 is the last word: none
+    sheet.text(b'{"e":"aggTrade","E":').number(columns.event_ms[rows])
+    sheet.text(b',"s":"').words([name.encode() for name in columns.symbols], columns.symbol_codes[rows])
+    sheet.text(b'","a":').number(columns.agg_trade_id[rows])
+    sheet.text(b',"p":"').decimal(columns.price_e8[rows])
+    sheet.text(b'","q":"').decimal(columns.quantity_e8[rows])
+    sheet.text(b'","f":').number(columns.first_trade_id[rows])
+    sheet.text(b',"l":').number(columns.last_trade_id[rows])
+    sheet.text(b',"T":').number(columns.trade_ms[rows])
+    sheet.text(b',"m":').words([b"false", b"true"], columns.is_buyer_maker[rows].astype(np.int32))
+    sheet.text(b',"M":true}')
+    if (stream != NO_STREAM).any():
+        sheet.words([b"}", b""], np.where(stream == NO_STREAM, 1, 0))
+    return sheet.struck()
+
+
+class _Sheet:
+    """
+    A matrix of characters that grows to the right, one row per frame.
+
+    Characters to be struck out are `BLANK`, which no UTF-8 text contains.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._parts: list[NDArray[np.uint8] | bytes] = []
+        self._length: Int64 = np.zeros(rows, dtype=np.int64)
+        self._constant = 0
+
+    def text(self, text: bytes) -> _Sheet:
+        self._parts.append(text)
+        self._constant += len(text)
+        return self
+
+    def words(self, words: list[bytes], codes: NDArray[Any]) -> _Sheet:
+        if len(words) == 1:
+            return self.text(words[0])
+        width = max(map(len, words))
+        table = np.frombuffer(b"".join(word.ljust(width, BLANK) for word in words), dtype=np.uint8)
+        self._parts.append(table.reshape(len(words), width)[codes])
+        self._length += np.array([len(word) for word in words], dtype=np.int64)[codes]
+        return self
+
+    def number(self, values: Int64) -> _Sheet:
+        least, most = len(str(int(values.min()))), len(str(int(values.max())))
+        matrix = _digits(values, -(-most // 4))[:, -most:]
+        if least == most:
+            self._constant += most
+        else:
+            size = np.searchsorted(_POWERS, values, side="right") + 1
+            unused = most - least
+            # Only the first few digits can be leading zeros.
+            matrix[:, :unused][np.arange(unused) < (most - size)[:, None]] = BLANK[0]
+            self._length += size
+        self._parts.append(matrix)
+        return self
+
+    def decimal(self, values: Int64) -> _Sheet:
+        whole = values // SCALE
+        self.number(whole).text(b".")
+        self._parts.append(_digits(values - whole * SCALE, 2))
+        self._constant += 8
+        return self
+
+    def struck(self) -> tuple[bytes, Int64]:
+        ends = np.cumsum([len(part) if isinstance(part, bytes) else part.shape[1] for part in self._parts])
+        sheet = np.empty((self._rows, int(ends[-1])), dtype=np.uint8)
+        constant = b"".join(part if isinstance(part, bytes) else bytes(part.shape[1]) for part in self._parts)
+        sheet[:] = np.frombuffer(constant, dtype=np.uint8)
+        for part, end in zip(self._parts, ends.tolist(), strict=True):
+            if not isinstance(part, bytes):
+                sheet[:, end - part.shape[1] : end] = part
+        return sheet.tobytes().translate(None, BLANK), self._length + self._constant
+
+
+def _digits(values: Int64, quads: int) -> NDArray[np.uint8]:
+    """Digits with leading zeros, four at a time."""
+    matrix = np.empty((len(values), quads), dtype="<u4")
+    left = values
+    for quad in range(quads - 1, 0, -1):
+        higher = left // 10_000
+        matrix[:, quad] = _QUADS[left - higher * 10_000]
+        left = higher
+    matrix[:, 0] = _QUADS[left]
+    return matrix.view(np.uint8)
