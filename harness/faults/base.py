@@ -296,7 +296,11 @@ class Habit(Fault, frozen=True):
     """How the exchange or the link behaves, from the start or from a moment on."""
 
     holds: ClassVar[bool] = True
+    lasts: ClassVar[bool] = True
     default_at: ClassVar[bool] = False
+
+    duration: Duration | None = None
+    """How long, in recorded time; for ever when left out."""
 
     def changes(self) -> dict[str, Any]:
         """Manners that differ, by their dotted names."""
@@ -308,7 +312,18 @@ class Habit(Fault, frozen=True):
 
     def apply(self, actions: list[Action], context: Context) -> list[Action]:
         """Behave so from a moment on, and as before once the duration is over."""
-        return change_manners(actions, context, self.changes(), duration=getattr(self, "duration", None))
+        return change_manners(actions, context, self.changes(), duration=self.duration)
+
+    def release(self, actions: list[Action], context: Context) -> list[Action]:
+        """Where it holds from the start of the connection: end it once the duration is over."""
+        if self.duration is None or len(context.tape) == 0:
+            return actions
+        usual, end_ns = Manners(), context.from_ns + self.duration
+        back = [
+            Change(due_ns=end_ns, field=dotted, value=read_manner(usual, dotted), fault=context.index)
+            for dotted in self.changes()
+        ]
+        return context.insert_at(actions, end_ns, back)
 
 
 class Edit(Fault, frozen=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import msgspec
 from harness.faults import LAYERS, catalogue, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.faults.base import Fault
 
 _LAYER_TITLES = {
@@ -49,19 +52,27 @@ def _field_docs(kind: type[Fault]) -> dict[str, str]:
     """The text below each field, read from the source: Python keeps no docstrings of attributes."""
     docs: dict[str, str] = {}
     for cls in reversed(kind.__mro__):
-        if not cls.__module__.startswith("harness.faults"):
-            continue
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for above, below in pairwise(body):
-            if (
-                isinstance(above, ast.AnnAssign)
-                and isinstance(above.target, ast.Name)
-                and isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-            ):
-                docs[above.target.id] = inspect.cleandoc(str(below.value.value)).replace("\n", " ")
+        if cls.__module__.startswith("harness.faults"):
+            docs.update(_module_docs(cls.__module__).get(cls.__name__, {}))
     return docs
+
+
+@lru_cache
+def _module_docs(module: str) -> dict[str, dict[str, str]]:
+    """For each class of a module, the texts below its fields."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {cls.name: dict(_texts(cls.body)) for cls in tree.body if isinstance(cls, ast.ClassDef)}
+
+
+def _texts(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for above, below in pairwise(body):
+        if (
+            isinstance(above, ast.AnnAssign)
+            and isinstance(above.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
+            yield above.target.id, inspect.cleandoc(str(below.value.value)).replace("\n", " ")
 
 
 def when(kind: type[Fault]) -> str:

@@ -163,7 +163,7 @@ class Status502(_Status, frozen=True, tag="http.status_502"):
 
 
 class Status503(_Status, frozen=True, tag="http.status_503"):
-    """Maintenance."""
+    """Maintenance: the exchange is down on purpose, for minutes to hours."""
 
     code: ClassVar[int] = 503
 

@@ -326,6 +326,10 @@ def check_conditions(planned: PlannedFault, place: str) -> None:
     moments = [key for key in ("frame", "id", "at") if getattr(condition, key) is not None]
     if len(moments) > 1:
         raise PlanError(place, f"{moments[0]} and {moments[1]} both say when; give one")
+    if planned.from_start and condition.every is not None and condition.every.frames is None:
+        raise PlanError(
+            f"{place}.every", f"{planned.name} strikes connections, so write how many, not {condition.every}"
+        )
     sorts = [sort for sort in ("before_data", "rest", "control") if getattr(fault, sort)]
     sorts += ["host"] if planned.layer == "host" else []
     given = dict(_given(condition))

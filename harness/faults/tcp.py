@@ -265,14 +265,10 @@ class Latency(Habit, frozen=True, tag="tcp.latency"):
     Every byte comes later, order kept.
     """
 
-    lasts: ClassVar[bool] = True
-
     latency: Duration = Duration("250ms")
     """Delay of each chunk."""
     jitter: Duration = Duration("0s")
     """Plus or minus up to this."""
-    duration: Duration | None = None
-    """How long, in recorded time; for ever when left out."""
 
     def changes(self) -> dict[str, Any]:
         return {"link.latency_ns": int(self.latency), "link.jitter_ns": int(self.jitter)}
@@ -285,12 +281,8 @@ class Jitter(Habit, frozen=True, tag="tcp.jitter"):
     Bytes arrive in order, in fits and starts.
     """
 
-    lasts: ClassVar[bool] = True
-
     jitter: Duration = Duration("200ms")
     """Each chunk is late by up to twice this."""
-    duration: Duration | None = None
-    """How long, in recorded time; for ever when left out."""
 
     def changes(self) -> dict[str, Any]:
         return {"link.latency_ns": int(self.jitter), "link.jitter_ns": int(self.jitter)}
@@ -303,12 +295,8 @@ class Bandwidth(Habit, frozen=True, tag="tcp.bandwidth"):
     Bytes are capped; the backlog, and the age of the data, grow without a word.
     """
 
-    lasts: ClassVar[bool] = True
-
     rate: Size = 1000
     """Bytes per second towards the client."""
-    duration: Duration | None = None
-    """How long, in recorded time; for ever when left out."""
 
     def changes(self) -> dict[str, Any]:
         return {"link.bytes_per_s": self.rate}
@@ -427,12 +415,8 @@ class Corrupt(Habit, frozen=True, tag="tcp.corrupt"):
     With TLS the connection dies; without it the data lies.
     """
 
-    lasts: ClassVar[bool] = True
-
     per_million: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
     """Chance of a flipped bit per byte, in millionths."""
-    duration: Duration | None = None
-    """How long, in recorded time; for ever when left out."""
 
     def changes(self) -> dict[str, Any]:
         return {"link.corrupt_per_million": self.per_million}

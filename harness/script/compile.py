@@ -18,11 +18,11 @@ import numpy as np
 
 from harness.actions import Action, Manners, Span
 from harness.errors import PlanError
-from harness.faults.base import Context, Strike
+from harness.faults.base import Context, Habit, Strike
 from harness.seeds import derive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from random import Random
 
     from harness.faults.plan import Plan, PlannedFault
@@ -92,14 +92,18 @@ def compile_script(
     began = compile_manners(plan, connection=connection) if manners is None else manners
     for index, planned, nth in _in_order(plan):
         only = planned.condition.connection
-        if planned.from_start or planned.fault.control or (only is not None and not only.covers(connection)):
+        if planned.fault.control or (only is not None and not only.covers(connection)):
+            continue
+        if planned.from_start and not (isinstance(planned.fault, Habit) and _meets(plan, planned, nth, connection)):
             continue
         context = _context(
             plan, planned, index, nth, connection=connection, timeline=timeline, manners=began, from_ns=from_ns
         )
-        if context.strikes:
+        if planned.from_start and isinstance(planned.fault, Habit):
+            actions = planned.fault.release(actions, context)
+        elif context.strikes:
             actions = planned.fault.apply(actions, context)
-    return Script(actions=tuple(actions))
+    return Script(actions=tuple(merged(actions)))
 
 
 def check(plan: Plan, timeline: Timeline) -> None:
@@ -128,6 +132,23 @@ def check(plan: Plan, timeline: Timeline) -> None:
                 f"{place}.stream",
                 f"no stream {condition.stream!r} in the recording; it has {', '.join(timeline.streams)}",
             )
+
+
+def merged(actions: Sequence[Action]) -> list[Action]:
+    """The same with spans joined that follow each other alike: a cut that changed nothing leaves no trace."""
+    made: list[Action] = []
+    for action in actions:
+        last = made[-1] if made else None
+        if (
+            isinstance(action, Span)
+            and isinstance(last, Span)
+            and last.last == action.first
+            and msgspec.structs.replace(last, first=0, last=0) == msgspec.structs.replace(action, first=0, last=0)
+        ):
+            made[-1] = msgspec.structs.replace(last, last=action.last)
+        else:
+            made.append(action)
+    return made
 
 
 # --- Who is struck, and when ------------------------------------------------------------------

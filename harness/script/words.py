@@ -9,7 +9,7 @@ import msgspec
 from harness.actions import NO_FAULT, Abort, Change, Close, Eof, Manners, Send, Span, Wire, Withhold
 from harness.clock import format_duration
 from harness.faults.base import frames_held
-from harness.script.compile import compile_manners, compile_market, compile_script
+from harness.script.compile import compile_manners, compile_market, compile_script, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,23 +114,7 @@ def _without_tickets(actions: Iterable[Action], plan: Plan) -> list[Action]:
             made.append(action)
         elif held is not None:
             made.append(Span(first=held[0], last=held[1]))
-    return _merged(made)
-
-
-def _merged(actions: list[Action]) -> list[Action]:
-    made: list[Action] = []
-    for action in actions:
-        last = made[-1] if made else None
-        if (
-            isinstance(action, Span)
-            and isinstance(last, Span)
-            and last.last == action.first
-            and msgspec.structs.replace(last, first=0, last=0) == msgspec.structs.replace(action, first=0, last=0)
-        ):
-            made[-1] = msgspec.structs.replace(last, last=action.last)
-        else:
-            made.append(action)
-    return made
+    return merged(made)
 
 
 def _steps(actions: list[Action], plan: Plan) -> list[str]:
@@ -143,7 +127,7 @@ def _steps(actions: list[Action], plan: Plan) -> list[str]:
             steps.append(f"{frames} {verb}{detail if last == first + 1 else ''}{why}")
         runs.clear()
 
-    for action in _merged(actions):
+    for action in merged(actions):
         why = f" ({plan.faults[action.fault].name})" if action.fault != NO_FAULT else ""
         held = frames_held(action)
         if held is None:
