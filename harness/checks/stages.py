@@ -65,7 +65,11 @@ def _away(case: Case, loss: Loss) -> Place:
         )
     if _mostly_changed(case, loss):
         return _refused_frame(case, loss)
-    if bool(case.withheld[frames].any()) or bool((case.sent_ns[frames] == NEVER).all()):
+    if (
+        bool(set(case.question.faults) & _BLACK)
+        or bool(case.withheld[frames].any())
+        or bool((case.sent_ns[frames] == NEVER).all())
+    ):
         silent_ns = _end(case, loss) - loss.start_ns
         return Place(
             stage="receive",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from harness.ledger import AnyEntry
     from harness.subjects import Anatomy, Tap, TaskWatch
+
+LEAVING_S = 1.0
+TURN_S = 0.05
 
 
 class SubjectRide:
@@ -124,7 +128,12 @@ class SubjectRide:
         """Note that stop() returned, and what is still alive."""
         now_ns = monotonic_ns()
         self._write(Noted(at_ns=now_ns, what="stop", text="stop() returned"))
-        for text in self._tasks.left_behind():
+        patience_s = LEAVING_S
+        while (left := self._tasks.left_behind()) and patience_s > 0:
+            # A library's thread may still be on its way out.
+            time.sleep(TURN_S)
+            patience_s -= TURN_S
+        for text in left:
             self._write(Noted(at_ns=now_ns, what="left behind", text=text))
         self.finished.set()
 

@@ -49,6 +49,8 @@ TURN_S = 0.1
 POLL_S = 0.02
 HEALTH_S = 0.1
 SIZES_S = 1.0
+UNSEEN_END = frozenset({"tcp.timeout", "tcp.blackhole_up", "tcp.server_not_reading"})
+"""Faults under which the exchange cannot see that the subject has closed its side."""
 STOP_LIMIT_S = 10.0
 """A stop() that takes longer than this hangs: closing handshakes time out after 10 s in the clients we know."""
 BEGIN_LIMIT_S = 30.0
@@ -263,6 +265,10 @@ class Worker:
     def _close(self) -> None:
         self.tap.poll()
         self.tasks.note(self.ride.started_ns)
+        subject = self.ride.subject
+        if subject is not None:
+            container_sizes.poll(subject, self.ledger.write)
+        del subject
         closed_ns = monotonic_ns()
         self._stop_subject()
         self._flush()
@@ -318,6 +324,8 @@ class Worker:
         self.ride.stopped()
 
     def _note_open_connections(self) -> None:
+        if {parse_fault(text).name for text in self.scenario.faults} & UNSEEN_END:
+            return
         closed = {entry.connection for entry in self.ledger if isinstance(entry, Closed)}
         for entry in list(self.ledger):
             if isinstance(entry, Opened) and entry.connection > 0 and entry.connection not in closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,15 @@ def anatomy(subject: Any, tap: str | None = None) -> Anatomy:
     return Anatomy(
         start=start,
         stop=next((name for name in STOP_NAMES if callable(getattr(subject, name, None))), ""),
-        tap=tap or next((path for path in TAP_PATHS if exists(subject, path)), ""),
+        tap=tap or usual_tap(subject),
         health=tuple(name for name in HEALTH_NAMES if has_health(subject, name)),
     )
+
+
+def usual_tap(subject: Any) -> str:
+    """The first of the usual taps that a subject has; an unset callback (None) only where there is no other."""
+    there = [path for path in TAP_PATHS if exists(subject, path)]
+    return next((path for path in there if operator.attrgetter(path)(subject) is not None), next(iter(there), ""))
 
 
 def exists(subject: Any, path: str) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import monotonic_ns
 from harness.errors import SubjectError
 from harness.ledger import Accepted
-from harness.subjects.loading import TAP_PATHS, exists
+from harness.subjects.loading import TAP_PATHS, usual_tap
 from harness.subjects.trades import Values, read_call, read_item
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Tap:
             Whether a tap is being watched.
         """
         paths = (self._path,) if self._path else ((self.found,) if self.found else TAP_PATHS)
-        for path in paths:
-            if path and self._attach(subject, path):
+        # A callback that nobody has set (`on_trade = None`) is a tap only where there is no other.
+        for path, empty in [*((path, False) for path in paths), *((path, True) for path in paths)]:
+            if path and self._attach(subject, path, empty=empty):
                 self.found = path
                 return True
         return bool(self.found)
@@ -77,7 +78,7 @@ class Tap:
         for values in read_item(item):
             self._accept(values)
 
-    def _attach(self, subject: Any, path: str) -> bool:
+    def _attach(self, subject: Any, path: str, *, empty: bool) -> bool:
         owner, name = self._owner(subject, path)
         if owner is None:
             return False
@@ -87,6 +88,8 @@ class Tap:
             return False
         if getattr(target, _WRAPPED, False):
             return True
+        if target is None and not empty:
+            return False
         if target is None or callable(target):
             wrapped = self._wrap(target)
             _replace_captured(target, wrapped)
@@ -212,7 +215,7 @@ class _Watch:
 
 def find_tap(subject: Any) -> str:
     """The path of the tap of a subject, or nothing."""
-    return next((path for path in TAP_PATHS if exists(subject, path)), "")
+    return usual_tap(subject)
 
 
 def _put(owner: Any, name: str, wrapped: Callable[..., Any]) -> None:
