@@ -18,7 +18,7 @@ import msgspec
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,11 +40,19 @@ _VERSIONS = {
 
 
 class Authority:
-    """A CA for one session; a context manager. `cafile` is what clients must trust."""
+    """
+    A CA for one session; a context manager. `cafile` is what clients must trust.
 
-    def __init__(self) -> None:
+    Args:
+        rsa: make RSA keys, whose signatures all have one length, so that equal conversations have equal sizes.
+    """
+
+    def __init__(self, *, rsa: bool = False) -> None:
+        self._key_type = trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA
+        # OpenSSL checks certificates by the real clock, whatever clock the subject lives by later.
+        self._now = dt.datetime.now(tz=dt.UTC)
         self._folder = Path(tempfile.mkdtemp(prefix="harness-ca-"))  # mkdtemp makes it 0700
-        self._ca = trustme.CA(organization_name="aggtrade-harness session")
+        self._ca = trustme.CA(organization_name="aggtrade-harness session", key_type=self._key_type)
         self.cafile = self._folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.cafile)
         self._contexts: dict[Tls, ssl.SSLContext] = {}
@@ -106,25 +114,27 @@ class Authority:
         return self._leaves[kind]
 
     def _issue(self, kind: str) -> trustme.LeafCert:
-        now = dt.datetime.now(tz=dt.UTC)
+        now, key_type = self._now, self._key_type
         day = dt.timedelta(days=1)
         if kind == "expired":
-            return self._ca.issue_cert(*NAMES, not_before=now - 30 * day, not_after=now - day)
+            return self._ca.issue_cert(*NAMES, not_before=now - 30 * day, not_after=now - day, key_type=key_type)
         if kind == "not_yet_valid":
-            return self._ca.issue_cert(*NAMES, not_before=now + 30 * day, not_after=now + 60 * day)
+            return self._ca.issue_cert(*NAMES, not_before=now + 30 * day, not_after=now + 60 * day, key_type=key_type)
         if kind == "unknown_ca":
-            return trustme.CA(organization_name="Unknown authority").issue_cert(*NAMES)
+            return trustme.CA(organization_name="Unknown authority", key_type=key_type).issue_cert(
+                *NAMES, key_type=key_type
+            )
         if kind == "self_signed":
-            return _self_signed(now, now + day)
+            return _self_signed(now, now + day, rsa_key=key_type is trustme.KeyType.RSA)
         if kind == "wrong_host":
-            return self._ca.issue_cert("example.invalid")
+            return self._ca.issue_cert("example.invalid", key_type=key_type)
         if kind == "missing_intermediate":
-            return self._ca.create_child_ca().issue_cert(*NAMES)
-        return self._ca.issue_cert(*NAMES, not_before=now - day)
+            return self._ca.create_child_ca(key_type=key_type).issue_cert(*NAMES, key_type=key_type)
+        return self._ca.issue_cert(*NAMES, not_before=now - day, key_type=key_type)
 
 
-def _self_signed(not_before: dt.datetime, not_after: dt.datetime) -> trustme.LeafCert:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _self_signed(not_before: dt.datetime, not_after: dt.datetime, *, rsa_key: bool) -> trustme.LeafCert:
+    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAMES[0])])
     alternatives: list[x509.GeneralName] = []
     for text in NAMES:
