@@ -255,8 +255,9 @@ class Player:
         if self.combined and action.wrap:
             if code is None:
                 code = min(self._carried - self._muted, default=None)
-            if code is not None:
-                payload = wrapped(self._exchange.timeline.streams[code], payload)
+            if action.stream_name or code is not None:
+                name = action.stream_name or self._exchange.timeline.streams[code or 0]
+                payload = wrapped(name, payload)
         if action.fragment_bytes:
             data = wire.fragments(action.opcode, payload, action.fragment_bytes, action.between)
         else:
