@@ -1,0 +1,15 @@
+"""Left behind."""
+
+from __future__ import annotations
+
+from tests.harness.checks.case_builder import Story
+from tests.harness.checks.test_never_connected import only
+
+
+def test_what_lives_on_after_stop_is_named():
+    story = Story().connect().deliver(0, 50)
+    story.note(31, "left behind", "task connect waits at stream.py:3").note(31, "left behind", "thread x is running")
+    finding = only(story.judge())
+    assert finding.check == "left_behind"
+    assert "stream.py:3" in finding.cause
+    assert "1 more" in finding.cause

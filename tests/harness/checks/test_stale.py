@@ -1,0 +1,33 @@
+"""Stale: the exchange delivers late, and the subject takes it as current."""
+
+from __future__ import annotations
+
+from harness.ledger import Sent
+from tests.harness.checks.case_builder import Story
+from tests.harness.checks.test_never_connected import only
+
+
+def lagging(lag_s, **kwargs):
+    story = Story(deadline_s=60, end_s=60, **kwargs).connect()
+    for frame in range(50):
+        late = lag_s if frame >= 20 else 0
+        story.add(story.due(frame) + late, Sent, connection=1, first=frame, last=frame + 1, late=bool(late))
+        story.accept(frame, story.due(frame) + late + 0.001)
+    return story
+
+
+def test_old_trades_taken_as_current_are_stale():
+    finding = only(lagging(15).judge())
+    assert (finding.check, finding.stage) == ("stale", "receive")
+
+
+def test_a_lag_of_a_moment_is_nothing():
+    assert lagging(1).judge().intact
+
+
+def test_a_subject_that_says_so_is_loud():
+    assert lagging(15).warn(20, "data is 15 s old").judge().loud
+
+
+def test_a_quiet_market_is_not_stale():
+    assert lagging(15, control=True).judge().intact
