@@ -101,7 +101,8 @@ class SymbolFeed:
         self.failures = 0
         """Attempts and connections in a row that did not last."""
         self.last_trouble = ""
-        self.down_since_s: float | None = time.monotonic()
+        self._made_at_s = time.monotonic()
+        self.down_since_s: float | None = self._made_at_s
         """Since when no data comes; None while it does."""
         self.connected_at_s = 0.0
         self.stream_trades = 0
@@ -635,7 +636,11 @@ class SymbolFeed:
         """Say what is wrong with this feed at the moment; empty when nothing is. Safe from any thread."""
         settings, reasons = self._settings, []
         age_s = now_s - self.signs_of_life_s
-        if not self.connected:
+        if not self.connected and self.failures == 0 and self.connections == 0:
+            # The first attempt: its end is told by itself, unless the event loop never gets to it.
+            if now_s - self._made_at_s > settings.open_timeout_s + 1:
+                reasons.append(f"no connection yet, after {now_s - self._made_at_s:.1f} s")
+        elif not self.connected:
             what = "not connected" if self.connections else f"never connected ({self.attempts} attempts)"
             reasons.append(f"{what}{': ' + self.last_trouble if self.last_trouble else ''}")
         elif age_s >= settings.quiet_timeout_s:

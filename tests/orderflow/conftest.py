@@ -17,10 +17,10 @@ MS = 0.001
 def quick(**changes):
     """Settings with which everything that takes seconds takes milliseconds."""
     values = {
-        "open_timeout_s": 1000 * MS, "start_timeout_s": 2000 * MS, "stop_timeout_s": 1000 * MS,
+        "open_timeout_s": 10_000 * MS, "start_timeout_s": 10_000 * MS, "stop_timeout_s": 1000 * MS,
         "close_timeout_s": 100 * MS,
         "stall_timeout_s": 60_000 * MS, "quiet_timeout_s": 90_000 * MS, "callback_timeout_s": 100 * MS,
-        "backoff_first_s": 5 * MS, "backoff_max_s": 20 * MS, "reorder_grace_s": 10 * MS, "backfill_timeout_s": 500 * MS,
+        "backoff_first_s": 5 * MS, "backoff_max_s": 20 * MS, "reorder_grace_s": 10 * MS, "backfill_timeout_s": 10_000 * MS,
         "loop_timeout_s": 1000 * MS, "remark_interval_s": 50 * MS,
     }  # fmt: skip
     return StreamSettings(**{**values, **changes})
