@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RENDERED = "frames are rendered in the spot layout from columns; they are not bytes that an exchange sent"
 NO_EVENT_TIME = "event time is the trade time: the source has no other"
-_SYMBOL = re.compile(r"([A-Z0-9]{5,}(?:_[A-Z0-9]+)?)(?=[-_.])")
+_SYMBOL = re.compile(r"([A-Z0-9]{5,}(?:_PERP|_\d{6})?)(?=[-_.])")
 _TRUE = {"true": True, "false": False}
 MICROSECOND_DIGITS = 16
 """Digits of a time in microseconds, as in spot archives from 2025-01-01 (binance-protocol, section 9)."""

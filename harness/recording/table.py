@@ -1,0 +1,217 @@
+"""Frames to Arrow tables, and back to the exact bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.frames import DATA_KINDS, Frame
+from harness.frames.columns import NO_STREAM, TradeColumns, read, render, renderable
+from harness.recording.format import DECIMAL, MILLISECONDS, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def to_table(frames: Sequence[Frame]) -> pa.Table:
+    """Lay frames out in columns; `raw` is kept only where the columns do not render to the same bytes."""
+    data = [frame.data if frame.kind in DATA_KINDS else b"" for frame in frames]
+    columns = read(data)
+    raw = _raw(frames, data, columns)
+    known, exact = columns.known, columns.known & columns.exact
+    symbols = columns.symbols or ("",)
+    arrays = [
+        pa.array([frame.connection for frame in frames], pa.int32()),
+        _words([frame.direction for frame in frames]),
+        _words([frame.kind for frame in frames]),
+        pa.array([frame.received_at_ns for frame in frames], pa.int64()).cast(pa.timestamp("ns", "UTC")),
+        pa.array([frame.monotonic_ns for frame in frames], pa.int64()),
+        _coded(columns.streams or ("",), columns.stream_codes, columns.stream_codes != NO_STREAM),
+        pa.array([frame.close_code for frame in frames], pa.int32()),
+        pa.array([frame.detail or None for frame in frames], pa.string()),
+        _masked(columns.event_ms, known).cast(MILLISECONDS),
+        _coded(symbols, columns.symbol_codes, known),
+        _masked(columns.agg_trade_id, known),
+        _decimals(columns.price_e8, exact),
+        _decimals(columns.quantity_e8, exact),
+        _masked(columns.first_trade_id, known),
+        _masked(columns.last_trade_id, known),
+        _masked(columns.trade_ms, known).cast(MILLISECONDS),
+        pa.array(columns.is_buyer_maker, mask=~known),
+        raw,
+    ]
+    return pa.table(arrays, schema=SCHEMA)
+
+
+def _raw(frames: Sequence[Frame], data: Sequence[bytes], columns: TradeColumns) -> pa.Array:
+    # A text and a binary frame render alike; the kind is a column, so that loses nothing.
+    rows = np.flatnonzero(renderable(columns))
+    blob, offsets = render(columns, rows)
+    kept: list[bytes | None] = [frame.data if frame.data or frame.kind in DATA_KINDS else None for frame in frames]
+    for number, row in enumerate(rows.tolist()):
+        if blob[offsets[number] : offsets[number + 1]] == data[row]:
+            kept[row] = None
+    return pa.array(kept, pa.binary())
+
+
+def _words(words: list[str]) -> pa.Array:
+    return pa.array(words, pa.string()).dictionary_encode()
+
+
+def _coded(words: Sequence[str], codes: NDArray[np.int32], valid: NDArray[np.bool_]) -> pa.Array:
+    indices = pa.array(np.where(valid, codes, 0).astype(np.int32), mask=~valid)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(words), pa.string()))
+
+
+def _masked(values: NDArray[np.int64], valid: NDArray[np.bool_]) -> pa.Array:
+    return pa.array(values, mask=~valid)
+
+
+def _decimals(scaled: NDArray[np.int64], valid: NDArray[np.bool_]) -> pa.Array:
+    # A decimal128 is two 64-bit halves, the higher one holding the sign.
+    halves = np.empty((len(scaled), 2), dtype=np.int64)
+    halves[:, 0] = scaled
+    halves[:, 1] = scaled >> 63
+    bitmap = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+    return pa.Array.from_buffers(DECIMAL, len(scaled), [bitmap, pa.py_buffer(halves.tobytes())])
+
+
+# --- Back ---------------------------------------------------------------------------------------
+
+
+def to_bytes(table: pa.Table) -> tuple[bytes, NDArray[np.int64]]:
+    """The exact bytes of every row, behind each other, and the offsets of their starts and of the end."""
+    raw = one(table, "raw")
+    typed = np.asarray(raw.is_null()) & np.asarray(one(table, "agg_trade_id").is_valid())
+    raw_blob, raw_offsets = _binary(raw)
+    if not typed.any():
+        return raw_blob, raw_offsets
+    rows = np.flatnonzero(typed)
+    blob, offsets = render(columns_of(table), rows)
+    if len(rows) == len(typed):
+        return blob, offsets
+    sizes = raw_offsets[1:] - raw_offsets[:-1]
+    sizes[rows] = offsets[1:] - offsets[:-1]
+    starts = np.zeros(len(typed) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    pieces: list[bytes] = []
+    # Runs of one kind are copied whole.
+    edges = np.flatnonzero(np.diff(typed)) + 1
+    rank = np.cumsum(typed) - typed
+    for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(typed)], strict=True):
+        if typed[first]:
+            start = int(rank[first])
+            pieces.append(blob[offsets[start] : offsets[start + last - first]])
+        else:
+            pieces.append(raw_blob[raw_offsets[first] : raw_offsets[last]])
+    return b"".join(pieces), starts
+
+
+def to_payloads(table: pa.Table) -> list[bytes]:
+    """The exact bytes of every row, one object each."""
+    blob, offsets = to_bytes(table)
+    bounds = offsets.tolist()
+    return [blob[first:last] for first, last in pairwise(bounds)]
+
+
+def to_frames(table: pa.Table) -> list[Frame]:
+    """The frames, as they were written."""
+    values: dict[str, list[Any]] = {
+        name: one(table, name).to_pylist() for name in ("connection", "direction", "kind", "close_code", "detail")
+    }
+    return [
+        Frame(
+            connection=connection,
+            direction=direction,
+            kind=kind,
+            received_at_ns=received,
+            monotonic_ns=monotonic,
+            data=data,
+            close_code=code,
+            detail=detail or "",
+        )
+        for connection, direction, kind, code, detail, received, monotonic, data in zip(
+            *values.values(),
+            one(table, "received_at").cast(pa.int64()).to_pylist(),
+            one(table, "monotonic_ns").to_pylist(),
+            to_payloads(table),
+            strict=True,
+        )
+    ]
+
+
+def columns_of(table: pa.Table) -> TradeColumns:
+    """The typed columns as numbers; nulls are 0."""
+    symbols, symbol_codes, _ = decoded(one(table, "symbol"))
+    streams, stream_codes, wrapped = decoded(one(table, "stream"))
+    known = np.asarray(one(table, "agg_trade_id").is_valid())
+    return TradeColumns(
+        known=known,
+        exact=np.asarray(one(table, "price").is_valid()),
+        event_ms=numbers(table, "event_time"),
+        symbol_codes=symbol_codes,
+        symbols=symbols,
+        agg_trade_id=numbers(table, "agg_trade_id"),
+        price_e8=_scaled(one(table, "price")),
+        quantity_e8=_scaled(one(table, "quantity")),
+        first_trade_id=numbers(table, "first_trade_id"),
+        last_trade_id=numbers(table, "last_trade_id"),
+        trade_ms=numbers(table, "trade_time"),
+        is_buyer_maker=np.asarray(pc.fill_null(one(table, "is_buyer_maker"), False)),
+        stream_codes=np.where(wrapped, stream_codes, NO_STREAM).astype(np.int32),
+        streams=streams,
+    )
+
+
+def one(table: pa.Table, name: str) -> Any:
+    """A column as one array."""
+    column = table.column(name).combine_chunks()
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """A column of whole numbers, times included; nulls are 0."""
+    return np.asarray(pc.fill_null(one(table, name).cast(pa.int64()), 0))
+
+
+def _scaled(array: Any) -> NDArray[np.int64]:
+    if len(array) == 0:
+        return np.zeros(0, dtype=np.int64)
+    halves = np.frombuffer(array.buffers()[1], dtype=np.int64).reshape(-1, 2)
+    return np.where(np.asarray(array.is_valid()), halves[array.offset : array.offset + len(array), 0], 0)
+
+
+def decoded(array: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.bool_]]:
+    """A column of repeated words: the words, a code per row, and which rows have one."""
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    codes = np.asarray(pc.fill_null(array.indices, 0)).astype(np.int32)
+    return tuple(array.dictionary.to_pylist()) or ("",), codes, np.asarray(array.is_valid())
+
+
+def _binary(array: Any) -> tuple[bytes, NDArray[np.int64]]:
+    array = pc.fill_null(array, b"")
+    offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)[array.offset : array.offset + len(array) + 1]
+    values = array.buffers()[2]
+    blob = values.to_pybytes()[offsets[0] : offsets[-1]] if values is not None and len(array) else b""
+    return blob, (offsets - offsets[0]).astype(np.int64) if len(array) else np.zeros(1, dtype=np.int64)
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of the content: every transport column, and the exact bytes; however the file is encoded."""
+    sha = hashlib.sha256()
+    for name in ("connection", "received_at", "monotonic_ns", "close_code"):
+        sha.update(np.ascontiguousarray(pc.fill_null(one(table, name).cast(pa.int64()), -1)).tobytes())
+    for name in ("direction", "kind", "detail"):
+        sha.update("\x1f".join(text or "" for text in one(table, name).to_pylist()).encode() + b"\x1e")
+    blob, offsets = to_bytes(table)
+    sha.update(offsets.tobytes())
+    sha.update(blob)
+    return sha.hexdigest()

@@ -1,0 +1,236 @@
+"""Recordings to a timeline: an index in memory, the payload bytes on disk until they are sent."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+
+from harness.clock import NS_PER_MS
+from harness.errors import RecordingError
+from harness.frames import split_wrapped
+from harness.recording.reader import Recording
+from harness.recording.table import decoded, numbers, one, to_payloads
+from harness.timeline import NO_ID, Mark, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from harness.recording.reader import Part
+
+BACKFILLED = "backfilled"
+"""`detail` of a trade that did not come over the wire."""
+GROUPS_HELD = 4
+"""Row groups of payloads kept in memory: a replay reads forward, a reconnect near by."""
+_INDEX = [
+    "connection", "direction", "kind", "received_at", "monotonic_ns", "stream", "close_code", "detail", "event_time",
+    "symbol", "agg_trade_id",
+]  # fmt: skip
+_MARKS = {"open", "close", "lost", "gap"}
+_EVENT = re.compile(rb'"e"\s*:\s*"(\w+)"')
+_SYMBOL = re.compile(rb'"s"\s*:\s*"([^"]+)"')
+_TIME = re.compile(rb'"E"\s*:\s*(\d{13})(?!\d)')
+
+
+class _Rows(NamedTuple):
+    """Data frames of one row group, as they go into the index."""
+
+    at_ns: NDArray[np.int64]
+    streams: NDArray[np.int32]
+    ids: NDArray[np.int64]
+    event_ms: NDArray[np.int64]
+    place: NDArray[np.int64]
+    """Number of the row group among all, times 2**32, plus the row in it."""
+
+
+def load_timeline(places: Iterable[str | Path], symbols: Iterable[str] | None = None, *, from_ns: int = 0) -> Timeline:
+    """
+    Merge recordings into one tape, by wall time.
+
+    Args:
+        places: files, folders or URIs.
+        symbols: only streams of these; None for all.
+        from_ns: tape time to begin at; what was before is left out.
+
+    Returns:
+        The timeline; its payloads are read from disk when they are asked for.
+
+    Raises:
+        RecordingError: a recording cannot be read, or holds no data frame for the symbols.
+    """
+    wanted = None if symbols is None else {symbol.lower() for symbol in symbols}
+    index = _Index(wanted)
+    names = []
+    for place in places:
+        names.append(str(place))
+        index.add(Recording(place))
+    return index.timeline(tuple(names), from_ns)
+
+
+class _Index:
+    def __init__(self, wanted: set[str] | None) -> None:
+        self._wanted = wanted
+        self._codes: dict[str, int] = {}
+        self._rows: list[_Rows] = []
+        self._groups: list[tuple[Part, int]] = []
+        self._marks: list[tuple[int, dict[str, Any]]] = []
+
+    def add(self, recording: Recording) -> None:
+        shift: int | None = None
+        for part, group in recording.groups():
+            table = part.read(group, _INDEX)
+            if not table.num_rows:
+                continue
+            wall, steady = numbers(table, "received_at"), numbers(table, "monotonic_ns")
+            if shift is None or (part is not self._groups[-1][0] and wall[0] - steady[0] - shift > 10**9):
+                # The steady clock tells distances, the wall clock where on the day they lie. A clock
+                # that was set while recording must not tear the tape; another machine's may.
+                shift = int(wall[0] - steady[0])
+            self._groups.append((part, group))
+            self._add_group(table, steady + shift)
+
+    def _add_group(self, table: Any, at_ns: NDArray[np.int64]) -> None:
+        number = len(self._groups) - 1
+        kinds = np.asarray(one(table, "kind").cast("string").to_pylist(), dtype=object)
+        received = np.asarray(pc.equal(one(table, "direction").cast("string"), "received"))
+        details = one(table, "detail")
+        data = np.isin(kinds, ["text", "binary"]) & received
+        for row in np.flatnonzero(np.isin(kinds, list(_MARKS))).tolist():
+            self._marks.append((int(at_ns[row]), _mark(table, row, str(kinds[row]))))
+        names, codes, named = decoded(one(table, "stream"))
+        symbols, symbol_codes, traded = decoded(one(table, "symbol"))
+        chosen = np.full(table.num_rows, -1, dtype=np.int32)
+        for code, name in enumerate(names if named.any() else ()):
+            chosen[named & (codes == code)] = self._code(name)
+        for code, symbol in enumerate(symbols if (traded & ~named).any() else ()):
+            chosen[~named & traded & (symbol_codes == code)] = self._code(f"{symbol.lower()}@aggTrade")
+        ids = np.where(traded, numbers(table, "agg_trade_id"), NO_ID)
+        event_ms = np.where(traded, numbers(table, "event_time"), -1)
+        self._look_inside(number, np.flatnonzero(data & ~traded), chosen, event_ms)
+        at_ns = _backfilled_at(at_ns, event_ms, np.asarray(pc.fill_null(pc.equal(details, BACKFILLED), False)))
+        rows = np.flatnonzero(data & (chosen >= 0))
+        place = (number << 32) + rows
+        self._rows.append(_Rows(at_ns[rows], chosen[rows], ids[rows], event_ms[rows], place.astype(np.int64)))
+
+    def _look_inside(
+        self, group: int, rows: NDArray[np.intp], chosen: NDArray[np.int32], event_ms: NDArray[np.int64]
+    ) -> None:
+        # Frames of other streams have no columns of their own: their bytes say when, and on a raw
+        # connection also of which stream, they are.
+        if not len(rows):
+            return
+        part, number = self._groups[group]
+        payloads = to_payloads(part.read(number))
+        for row in rows.tolist():
+            payload = payloads[row]
+            if chosen[row] < 0:
+                event, symbol = _EVENT.search(payload), _SYMBOL.search(payload)
+                if event and symbol:
+                    name = f"{symbol[1].decode('utf-8', 'replace').lower()}@{event[1].decode()}"
+                    chosen[row] = self._code(name)
+            if found := _TIME.search(payload):
+                event_ms[row] = int(found[1])
+
+    def _code(self, name: str) -> int:
+        if self._wanted is not None and name.partition("@")[0] not in self._wanted:
+            return -1
+        return self._codes.setdefault(name, len(self._codes))
+
+    def timeline(self, names: tuple[str, ...], from_ns: int) -> Timeline:
+        rows = _Rows(*(np.concatenate(parts) for parts in zip(*self._rows, strict=True))) if self._rows else None
+        if rows is None or not len(rows.at_ns):
+            asked = f" for {', '.join(sorted(self._wanted))}" if self._wanted else ""
+            raise RecordingError(", ".join(names), f"holds no data frames{asked}")
+        order = np.argsort(rows.at_ns, kind="stable")
+        at_ns = rows.at_ns[order]
+        first = int(np.searchsorted(at_ns, at_ns[0] + from_ns)) if from_ns else 0
+        if first == len(order):
+            raise RecordingError(", ".join(names), "ends before the place to begin at")
+        order, at_ns = order[first:], at_ns[first:]
+        due_ns = at_ns - at_ns[0]
+        event_ms = rows.event_ms[order]
+        known = event_ms[event_ms >= 0]
+        return Timeline(
+            due_ns=due_ns,
+            stream_codes=rows.streams[order],
+            trade_ids=rows.ids[order],
+            event_ms=event_ms,
+            streams=tuple(self._codes),
+            store=_Store(self._groups, rows.place[order]),
+            start_ms=int(known[0]) if len(known) else int(at_ns[0]) // NS_PER_MS,
+            marks=self._marks_of(int(at_ns[0]), due_ns),
+            names=names,
+        )
+
+    def _marks_of(self, start_ns: int, due_ns: NDArray[np.int64]) -> tuple[Mark, ...]:
+        self._marks.sort(key=lambda mark: mark[0])
+        marks = []
+        for at_ns, about in self._marks:
+            due = max(0, at_ns - start_ns)
+            marks.append(Mark(due_ns=due, frame=int(np.searchsorted(due_ns, due, side="right")), **about))
+        return tuple(marks)
+
+
+def _mark(table: Any, row: int, kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "connection": table["connection"][row].as_py(),
+        "close_code": table["close_code"][row].as_py(),
+        "detail": table["detail"][row].as_py() or "",
+    }
+
+
+def _backfilled_at(
+    at_ns: NDArray[np.int64], event_ms: NDArray[np.int64], backfilled: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    # A trade fetched later was received late, but happened when it happened: on the tape it stands
+    # where the wire would have brought it.
+    wire = ~backfilled & (event_ms >= 0)
+    if not backfilled.any() or not wire.any():
+        return at_ns
+    usual = int(np.median(at_ns[wire] - event_ms[wire] * NS_PER_MS))
+    return np.where(backfilled & (event_ms >= 0), event_ms * NS_PER_MS + usual, at_ns)
+
+
+class _Store:
+    """Payloads by row group, the last few kept."""
+
+    def __init__(self, groups: list[tuple[Part, int]], place: NDArray[np.int64]) -> None:
+        self._groups = groups
+        self._place = place
+        self._held: OrderedDict[int, list[bytes]] = OrderedDict()
+
+    def fetch(self, first: int, last: int) -> Sequence[bytes]:
+        out: list[bytes] = []
+        places = self._place[first:last]
+        if not len(places):
+            return out
+        groups = places >> 32
+        rows = places & 0xFFFFFFFF
+        edges = np.flatnonzero(np.diff(groups)) + 1
+        for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
+            payloads = self._payloads(int(groups[start]))
+            one, other = int(rows[start]), int(rows[end - 1]) + 1
+            if other - one == end - start:
+                out += payloads[one:other]
+            else:
+                out += [payloads[row] for row in rows[start:end].tolist()]
+        return out
+
+    def _payloads(self, group: int) -> list[bytes]:
+        held = self._held.get(group)
+        if held is None:
+            part, number = self._groups[group]
+            held = [split_wrapped(data)[1] for data in to_payloads(part.read(number))]
+            self._held[group] = held
+            while len(self._held) > GROUPS_HELD:
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(group)
+        return held

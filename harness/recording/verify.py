@@ -1,0 +1,132 @@
+"""Proof that a recording is whole: digests, order, holes. Names the first bad row of each kind."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+import pyarrow.compute as pc
+
+from harness.errors import RecordingError
+from harness.recording.reader import Part, Recording
+from harness.recording.table import decoded, digest, numbers, one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it should be."""
+
+    path: str
+    row: int
+    """From 1, counted over the file; 0 when it concerns the whole file."""
+    severity: Literal["broken", "hole"]
+    """`broken`: the file is not what was written. `hole`: it is, and says that data are missing, or should have said so."""
+    text: str
+
+    def __str__(self) -> str:
+        where = f"row {self.row}: " if self.row else ""
+        return f"{self.path}: {where}{self.text}"
+
+
+def verify(place: str | Path, *, progress: Callable[[int], None] = lambda _: None) -> list[Problem]:
+    """
+    Read a recording to its end and check it.
+
+    Args:
+        place: file, folder or URI.
+        progress: gets the number of rows read, group by group.
+
+    Returns:
+        What was found, in order; an empty list proves that every row group has the content that was written, that no clock
+        of a connection steps back, and that no trade id is missing or stands twice.
+
+    Raises:
+        RecordingError: the recording cannot be opened at all.
+    """
+    problems: list[Problem] = []
+    last_ids: dict[str, int] = {}
+    for part in Recording(place).parts:
+        problems += _Check(part, last_ids, progress).run()
+    return problems
+
+
+class _Check:
+    def __init__(self, part: Part, last_ids: dict[str, int], progress: Callable[[int], None]) -> None:
+        self._part = part
+        self._last_ids = last_ids
+        self._progress = progress
+        self._steady: dict[int, int] = {}
+        self._row = 0
+        self._marked: set[str] = set()
+
+    def run(self) -> Iterator[Problem]:
+        about = self._part.metadata
+        digests = []
+        for group in range(self._part.group_count):
+            try:
+                table = self._part.read(group)
+                digests.append(digest(table))
+            except RecordingError as cause:
+                yield self._problem(self._row + 1, "broken", cause.problem)
+                return
+            if group >= len(about.group_digests) or digests[-1] != about.group_digests[group]:
+                text = (
+                    f"row group {group} (rows {self._row + 1} to {self._row + table.num_rows}) is not what was written"
+                )
+                yield self._problem(self._row + 1, "broken", f"{text}: its digest differs")
+            yield from self._order(table)
+            yield from self._ids(table)
+            self._row += table.num_rows
+            self._progress(table.num_rows)
+        if self._row != about.frame_count:
+            yield self._problem(0, "broken", f"holds {self._row} rows, its metadata says {about.frame_count}")
+        if hashlib.sha256("".join(digests).encode()).hexdigest() != about.digest:
+            yield self._problem(0, "broken", "its content digest differs")
+
+    def _order(self, table: pa.Table) -> Iterator[Problem]:
+        steady, connections = numbers(table, "monotonic_ns"), numbers(table, "connection")
+        for connection in np.unique(connections).tolist():
+            rows = np.flatnonzero(connections == connection)
+            times = np.concatenate(([self._steady.get(connection, steady[rows[0]])], steady[rows]))
+            back = np.flatnonzero(np.diff(times) < 0)
+            if len(back):
+                row = int(rows[back[0]])
+                text = f"the monotonic clock of connection {connection} steps back by {int(times[back[0]] - steady[row])} ns"
+                yield self._problem(self._row + row + 1, "broken", text)
+            self._steady[connection] = int(times[-1])
+
+    def _ids(self, table: pa.Table) -> Iterator[Problem]:
+        ids = numbers(table, "agg_trade_id")
+        names, codes, traded = decoded(one(table, "symbol"))
+        gaps = np.asarray(pc.equal(one(table, "kind").cast("string"), "gap"))
+        told = [str(text) for text in one(table, "detail").filter(gaps).to_pylist() if text]
+        for code, symbol in enumerate(names):
+            rows = np.flatnonzero(traded & (codes == code))
+            if not len(rows):
+                continue
+            # A trade that was fetched later stands behind younger ones; what counts is the set.
+            seen = np.unique(ids[rows])
+            if len(seen) < len(rows):
+                order = np.sort(ids[rows])
+                twice = int(order[np.flatnonzero(np.diff(order) == 0)[0]])
+                row = int(rows[np.flatnonzero(ids[rows] == twice)[1]])
+                yield self._problem(self._row + row + 1, "broken", f"{symbol} trade {twice} stands twice")
+            before = self._last_ids.get(symbol, int(seen[0]) - 1)
+            steps = np.flatnonzero(np.diff(np.concatenate(([before], seen))) > 1)
+            for step in steps.tolist():
+                first, last = (int(seen[step - 1]) if step else before) + 1, int(seen[step]) - 1
+                row = int(rows[np.flatnonzero(ids[rows] == seen[step])[0]])
+                marked = any(f"ids {first} to {last}" in text for text in told)
+                text = f"{symbol} trades {first} to {last} are missing" + (", as the recording says" if marked else "")
+                yield self._problem(self._row + row + 1, "hole", text)
+            self._last_ids[symbol] = max(before, int(seen[-1]))
+
+    def _problem(self, row: int, severity: Literal["broken", "hole"], text: str) -> Problem:
+        return Problem(path=self._part.path, row=row, severity=severity, text=text)

@@ -1,0 +1,161 @@
+"""Writing one recording. It appears under its name only when it is whole and durable."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import RecordingError
+from harness.recording.format import (
+    COMPRESSION,
+    COMPRESSION_LEVEL,
+    DICTIONARY,
+    ENCODINGS,
+    METADATA_KEY,
+    ROW_GROUP,
+    SCHEMA,
+    Metadata,
+    iso,
+)  # fmt: skip
+from harness.recording.locks import sync_folder
+from harness.recording.table import digest, to_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from harness.frames import Frame
+
+
+class RecordingWriter:
+    """
+    Writes frames into one Parquet file.
+
+    Memory is bounded by one row group. The file is written under a temporary name, made durable, and renamed.
+
+    Args:
+        path: where the recording shall be; what is there already is never overwritten.
+        endpoint: URL that the frames came from, without secrets.
+        symbols: known from the start; those seen in frames are added.
+        source: what kind of recording it is: `binance`, `synthetic`, the file that was imported.
+        remarks: what is not as an exchange sent it.
+
+    Raises:
+        RecordingError: the place cannot be written, or is taken.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        endpoint: str = "",
+        symbols: Iterable[str] = (),
+        source: str = "",
+        remarks: Iterable[str] = (),
+    ) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            raise RecordingError(path, "is there already; recordings are never overwritten, name another file")
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._symbols = dict.fromkeys(symbol.upper() for symbol in symbols)
+        self._metadata = Metadata(endpoint=endpoint, source=source, remarks=tuple(remarks))
+        self._first_ns = self._last_ns = 0
+        self._digests: list[str] = []
+        self._waiting: list[Frame] = []
+        try:
+            self._sink = pa.OSFile(str(self._part), "wb")
+        except OSError as cause:
+            raise RecordingError(path, f"cannot be written: {cause.strerror or cause}") from cause
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            SCHEMA,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=DICTIONARY,
+            column_encoding=ENCODINGS,
+            store_decimal_as_integer=True,
+            write_statistics=["received_at", "event_time", "agg_trade_id", "symbol", "kind", "trade_time"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def write(self, frames: Iterable[Frame]) -> None:
+        """Add frames in order of receipt."""
+        for frame in frames:
+            self._waiting.append(frame)
+            if len(self._waiting) == ROW_GROUP:
+                self._flush()
+
+    def close(self) -> Metadata:
+        """Finish the recording and return what it says about itself."""
+        try:
+            self._flush()
+            self._finish()
+        except OSError as cause:
+            self.discard()
+            full = " (the disk is full)" if cause.errno == errno.ENOSPC else ""
+            raise RecordingError(self.path, f"cannot be written{full}: {cause.strerror or cause}") from cause
+        return self._metadata
+
+    def discard(self) -> None:
+        """Give up, and leave nothing behind."""
+        for end in (self._writer.close, self._sink.close):
+            try:
+                end()
+            except (OSError, ValueError, pa.ArrowException):
+                pass  # it is thrown away
+        self._part.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        frames, self._waiting = self._waiting, []
+        if not self._metadata.frame_count:
+            self._first_ns = frames[0].received_at_ns
+        self._last_ns = frames[-1].received_at_ns
+        self._metadata.frame_count += len(frames)
+        self._metadata.gaps += sum(frame.kind in {"gap", "lost"} for frame in frames)
+        table = to_table(frames)
+        for symbol in table.column("symbol").unique().to_pylist():
+            if symbol:
+                self._symbols.setdefault(symbol)
+        self._digests.append(digest(table))
+        self._writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def _finish(self) -> None:
+        about = self._metadata
+        about.harness = version("aggtrade-harness")
+        about.symbols = tuple(self._symbols)
+        if about.frame_count:
+            about.start, about.end = iso(self._first_ns), iso(self._last_ns)
+        about.group_digests = tuple(self._digests)
+        about.digest = hashlib.sha256("".join(self._digests).encode()).hexdigest()
+        self._writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(about)})
+        self._writer.close()
+        self._sink.close()
+        with self._part.open("rb+") as part:
+            os.fsync(part.fileno())
+        # A hard link fails where the name is taken, which a rename would silently overwrite.
+        try:
+            os.link(self._part, self.path)
+            self._part.unlink()
+        except FileExistsError:
+            raise RecordingError(self.path, "has appeared meanwhile; it was left as it is") from None
+        except OSError:
+            self._part.rename(self.path)  # a file system without links
+        sync_folder(self.path.parent)
