@@ -123,8 +123,6 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
     from harness.exchange.settings import MAX, parse_speed
     from harness.scenario import Scenario
 
-    if args.mode == "sim":
-        raise UsageError("--mode sim is not there yet; leave it out, and the run is live, over loopback")
     for recording in args.recording:
         if "://" not in recording and not Path(recording).exists():
             raise UsageError(f"{recording}: no such recording; `harness list recordings` shows what there is")

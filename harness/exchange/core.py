@@ -165,7 +165,8 @@ class Exchange:
         self.started_ns = now_ns + self.settings.grace_ns
         if self.settings.retime == "auto" and len(self.recorded):
             recorded_ms = self.recorded.start_ms + self.settings.from_ns // NS_PER_MS
-            self._offset_ms = self.wall_ns(self.started_ns) // NS_PER_MS - recorded_ms
+            offset_ms = self.wall_ns(self.started_ns) // NS_PER_MS - recorded_ms
+            self._offset_ms = offset_ms if abs(offset_ms) > self.settings.retime_slack_ms else 0
         timeline = self._marketed(self.recorded.retimed(self._offset_ms))
         if timeline is not self.timeline:
             self.tape = Tape(timeline, self.settings.cache_bytes)

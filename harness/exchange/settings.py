@@ -27,6 +27,8 @@ class ExchangeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Tape seconds per second; `MAX` sends as fast as the client reads."""
     retime: Literal["none", "auto"] = "none"
     """`auto` moves the times inside the frames to the present when the clock starts."""
+    retime_slack_ms: int = 0
+    """`auto` leaves them as recorded when they are no more than so far from the present."""
     grace_ns: int = 500_000_000
     """From the first subscription to the first frame: some clients register their callback after `subscribe()`."""
     from_ns: int = 0

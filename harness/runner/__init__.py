@@ -27,6 +27,7 @@ from harness.ledger import Exited, Ledger
 from harness.recording import load_timeline
 from harness.redirect import clean
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting, read_entries
+from harness.transports.sim import launch
 from harness.verdict import Question, judge, unjudged
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class _Batch:
         if self.cancelled:
             return RunResult(scenario=scenario, verdict=unjudged("interrupted"))
         noise_path = self.noise_paths[msgspec.json.encode(scenario.plain())]
+        if scenario.mode == "sim" and not scenario.is_plain:
+            # Virtual time does not wait for other processes: what the run without faults said must be there.
+            self._await(noise_path)
         place = Path(tempfile.mkdtemp(dir=self.folder))
         job = Job(
             scenario=scenario,
@@ -149,17 +153,23 @@ class _Batch:
             part.replace(noise_path)
         return result
 
+    def _await(self, path: Path) -> None:
+        while not path.exists() and not self.cancelled:
+            time.sleep(0.02)
+
     def _work(self, job: Job, place: Path) -> RunResult:
         path = place / "job.json"
         path.write_bytes(msgspec.json.encode(job))
         output = None if self.verbose else subprocess.DEVNULL
         began = time.perf_counter()
+        words = ["-m", "harness.runner.worker", str(path)]
+        simulated = job.scenario.mode == "sim"
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.runner.worker", str(path)],
+            launch.command(*words) if simulated else [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr if self.verbose else output,
             stderr=output,
-            env=worker_environment(),
+            env=launch.environment(worker_environment()) if simulated else worker_environment(),
         )
         with self.lock:
             self.processes.add(process)

@@ -37,12 +37,14 @@ from harness.runner.ride import SubjectRide
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.transports.live import LiveExchange
+from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
 
 if TYPE_CHECKING:
     from harness.ledger import AnyEntry
     from harness.scenario import Scenario
     from harness.timeline import Timeline
+    from harness.transports.sim import SimExchange
 
 OURS = ("harness-",)
 TURN_S = 0.1
@@ -87,7 +89,8 @@ class Worker:
         self._file = Path(job.ledger).open("ab", buffering=0)  # noqa: SIM115 - it lives as long as the process
         self._moved = False
         self._cached: Tape | None = None
-        self._began = time.perf_counter()
+        self._began_s = os.times().elapsed  # the one clock that no simulation moves
+        self.simulation: Simulation | None = None
         self._ended = threading.Lock()
 
     # --- The stages, in order -------------------------------------------------------------------------
@@ -102,7 +105,7 @@ class Worker:
         plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
         host = hosts.find(scenario.host_kind)
         settings = ExchangeSettings(speed=scenario.speed or MAX, retime=scenario.retime, seed=scenario.seed)
-        live = LiveExchange(timeline, plan, settings=settings, write=self.ledger.write, tls=True)
+        live = self._exchange(timeline, plan, settings)
         self.live = live
         with live:
             ports = {
@@ -110,8 +113,16 @@ class Worker:
                 for port in (80, 443, 8080, 9443)
             }
             gate = only_real_hosts(live.gate)
-            with Redirect(gate, str(live.cafile), children=True, ports=ports):
+            with Redirect(gate, str(live.cafile), children=self.simulation is None, ports=ports):
                 self._run_subject(host, symbols, timeline)
+
+    def _exchange(self, timeline: Timeline, plan: Plan, settings: ExchangeSettings) -> LiveExchange | SimExchange:
+        if self.scenario.mode == "live":
+            return LiveExchange(timeline, plan, settings=settings, write=self.ledger.write, tls=True)
+        self.simulation = Simulation(seed=self.scenario.seed)
+        live = self.simulation.begin(timeline, plan, settings=settings, write=self.ledger.write)
+        self.ledger.origin_ns = monotonic_ns()
+        return live
 
     def _run_subject(self, host: Any, symbols: tuple[str, ...], timeline: Timeline) -> None:
         scenario = self.scenario
@@ -279,6 +290,8 @@ class Worker:
                 fatal=True,
             )
         self.live.raise_bugs()
+        if self.simulation is not None and self.simulation.world.fences:
+            self.give_up(self.simulation.world.fences[0], fatal=True)
         noise, _ = self._noise()
         entries = list(self.ledger)
         question = self._question(closed_ns)
@@ -291,8 +304,8 @@ class Worker:
                 scenario=self.scenario,
                 verdict=verdict,
                 setting=msgspec.structs.replace(self.setting, tap=self.tap.found, started_ns=self.ride.started_ns),
-                digest=self.ledger.digest(with_time=False),
-                wall_s=round(time.perf_counter() - self._began, 3),
+                digest=self.ledger.digest(with_time=self.simulation is not None),
+                wall_s=round(os.times().elapsed - self._began_s, 3),
                 noise=own,
                 marks=marks(entries, question),
             )
@@ -362,7 +375,7 @@ class Worker:
             getattr(self, "_exit", os._exit)(0)
 
 
-def port_of(live: LiveExchange, name: str) -> int:
+def port_of(live: LiveExchange | SimExchange, name: str) -> int:
     """The port of one of the exchange's URLs."""
     return int((live.urls[name] or ":0").rpartition(":")[2])
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
 import types
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
+from harness.clock import NS_PER_MS
 from harness.errors import HarnessBug
+from harness.transports.authority import Authority
 from harness.transports.sim import clocks, seal, threads
 from harness.transports.sim.loop import SimLoop
 from harness.transports.sim.net import SimExchange, lookup
@@ -23,8 +28,10 @@ if TYPE_CHECKING:
     from harness.faults.plan import Plan
     from harness.ledger import AnyEntry
     from harness.timeline import Timeline
-    from harness.transports.authority import Authority
     from harness.transports.sim.net import Network
+
+RETIME_SLACK_MS = 250
+"""Connecting takes a millisecond or two here; less lateness than this needs no moving of times."""
 
 _active: list[Simulation] = []
 _OURS = __file__.rpartition("/")[0]
@@ -74,6 +81,37 @@ class Simulation:
         finally:
             self._patches.undo()
             _active.remove(self)
+
+    def begin(
+        self,
+        timeline: Timeline,
+        plan: Plan | None = None,
+        *,
+        settings: ExchangeSettings,
+        write: Callable[[AnyEntry], None] | None = None,
+    ) -> SimExchange:
+        """
+        Enter the simulation, for good, at the time of a recording, and make its exchange.
+
+        The wall clock is set so that a subject that subscribes at once gets the frames at their recorded
+        times, bytes untouched; for one that comes later, `retime="auto"` moves the times inside the frames.
+
+        Args:
+            timeline: the tape to play.
+            plan: what goes wrong.
+            settings: pace, dialect, limits.
+            write: takes ledger entries.
+        """
+        self._wall_ns = timeline.start_ms * NS_PER_MS + settings.from_ns - settings.grace_ns
+        authority = Authority(rsa=True)  # by the real clock, as certificates are
+        self.__enter__()
+        return self.exchange(
+            timeline,
+            plan,
+            settings=msgspec.structs.replace(settings, retime_slack_ms=RETIME_SLACK_MS),
+            write=write,
+            authority=authority,
+        )
 
     def exchange(
         self,
@@ -142,6 +180,7 @@ class Simulation:
             ("listen", "servers of the subject's own"),
         ):  # fmt: skip
             patches.set(socket.socket, name, self._fenced(what))
+        patches.set(subprocess.Popen, "__init__", self._fenced("child processes"))
 
     def _fenced(self, what: str) -> Callable[..., Any]:
         def refuse(*_: Any, **__: Any) -> Any:
