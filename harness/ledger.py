@@ -48,6 +48,8 @@ class Secured(Entry, frozen=True, tag="secured"):
 
     connection: int
     server_name: str = ""
+    certificate: str = "good"
+    """Which one was presented, as `actions.Tls.certificate` names them."""
 
 
 class Refused(Entry, frozen=True, tag="refused"):

@@ -22,6 +22,7 @@ from harness.checks import (
     stale,
     starved,
     stopped,
+    unverified,
     wrong_symbol,
     wrong_value,
 )
@@ -53,6 +54,7 @@ __all__ = [
 
 CHECKS: dict[str, ModuleType] = {
     "never_connected": never_connected,
+    "unverified": unverified,
     "stopped": stopped,
     "gap": gap,
     "duplicate": duplicate,

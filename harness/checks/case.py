@@ -46,9 +46,12 @@ class Connection(msgspec.Struct, kw_only=True):
     opened_ns: int
     secure: bool = False
     secured_ns: int | None = None
+    certificate: str = "good"
     upgraded_ns: int | None = None
     subscribed_ns: int | None = None
     symbols: set[str] = msgspec.field(default_factory=set)
+    streams: dict[str, None] = msgspec.field(default_factory=dict)
+    """Names as the subject wrote them."""
     refused: book.Refused | None = None
     closed: book.Closed | None = None
     sent: int = 0
@@ -148,6 +151,7 @@ class Case:
             connection.secure = entry.secure
         elif isinstance(entry, book.Secured):
             connection.secured_ns = entry.at_ns
+            connection.certificate = entry.certificate
         elif isinstance(entry, book.Upgraded):
             connection.upgraded_ns = entry.at_ns
         elif isinstance(entry, book.Refused):
@@ -156,6 +160,7 @@ class Case:
             connection.beats += 1
         elif isinstance(entry, book.Subscribed):
             for stream in entry.streams:
+                connection.streams[stream] = None
                 symbol = plain_symbol(stream)
                 if stream.partition("@")[2] == "aggTrade":
                     connection.symbols.add(symbol)

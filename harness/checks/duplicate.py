@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks._from_takes import Odd, incidents
 from harness.checks.case import NEVER
+from harness.checks.stale import stuck
 
 if TYPE_CHECKING:
     from harness.checks.case import Case
@@ -16,8 +17,9 @@ def find(case: Case) -> list[Incident]:
     """One incident for each stretch of trades accepted twice."""
     seen: set[int] = set()
     odd = []
+    others = {index for first, last in stuck(case) for index in range(first, last)}
     for index, take in enumerate(case.takes):
-        if take.frame < 0:
+        if take.frame < 0 or index in others:
             continue
         if take.frame in seen:
             copies = [at_ns for at_ns in case.resent.get(take.frame, ()) if at_ns <= take.entry.at_ns]

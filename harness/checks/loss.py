@@ -15,7 +15,7 @@ from harness.checks.case import NEVER
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harness.checks.case import Case
+    from harness.checks.case import Case, Take
 
 Kind = Literal["never_connected", "stopped", "gap", "starved"]
 
@@ -114,9 +114,14 @@ def _kind(case: Case, symbol: str, good: NDArray[np.bool_], start_ns: int, until
     return "gap" if until_ns is not None else "stopped"
 
 
+def _is_first(case: Case, take: Take) -> bool:
+    return int(case.accepted_ns[take.frame]) == take.entry.at_ns
+
+
 def _still_taking(case: Case, symbol: str, start_ns: int) -> bool:
     # Behind, not dead: trades of this symbol were still taken, well after they were sent, at the very end.
     closed_ns = case.question.closed_ns
     margin_ns = min(BACKLOG_NS, int((closed_ns - case.question.started_ns) * ALIVE_SHARE))
-    last = max((take.entry.at_ns for take in case.takes if take.symbol == symbol and take.frame >= 0), default=0)
+    fresh = (t.entry.at_ns for t in case.takes if t.symbol == symbol and t.frame >= 0 and _is_first(case, t))
+    last = max(fresh, default=0)
     return last >= closed_ns - margin_ns and last - start_ns > margin_ns

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from harness.checks.case import NEVER
+from harness.checks.tape import plain_symbol
 from harness.clock import NS_PER_S
 
 if TYPE_CHECKING:
@@ -225,6 +226,13 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
     sent = int((case.sent_ns[frames] != NEVER).sum())
     quiet = _seconds(case.question.closed_ns - loss.start_ns)
     muted = any(case.fault_name(s.fault) in _BLACK for s in case.struck) or bool(set(case.question.faults) & _BLACK)
+    asked = next((name for name in connection.streams if _mistaken(case, name, loss.symbol)), "")
+    if asked and sent == 0:
+        return Place(
+            stage="subscribe",
+            cause=f"{asked} was subscribed, acknowledged, and does not exist: the exchange answers any well-formed name",
+            suggestion=f"stream names are lower case: {asked.partition('@')[0].lower()}@{asked.partition('@')[2]}",
+        )
     if sent == 0 or muted:
         beats = f", {connection.beats} pings and pongs" if connection.beats else ""
         none = "no data at all" if loss.before is None else "no data"
@@ -254,6 +262,12 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
         suggestion="look at the task that reads: it ended, it waits, or something blocks its loop",
         evidence=tuple(case.notes_about("swallowed", "task", "thread")[:4]),
     )
+
+
+def _mistaken(case: Case, name: str, symbol: str) -> bool:
+    # binance-protocol, section 2: names are case sensitive, and a wrong one is acknowledged and stays silent.
+    known = case.tape.timeline.streams
+    return name not in known and name.lower() in (each.lower() for each in known) and plain_symbol(name) == symbol
 
 
 _BLACK = frozenset(

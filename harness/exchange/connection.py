@@ -80,7 +80,8 @@ class ExchangeConnection:
 
     def secured(self, server_name: str, now_ns: int) -> None:
         """Note that the TLS handshake is complete."""
-        self.write(Secured(at_ns=now_ns, connection=self.number, server_name=server_name))
+        certificate = self.manners.tls.certificate
+        self.write(Secured(at_ns=now_ns, connection=self.number, server_name=server_name, certificate=certificate))
 
     def refused(self, stage: str, how: str, now_ns: int) -> None:
         """Note that the transport did not let the connection past a stage, as its manners wanted."""

@@ -31,3 +31,18 @@ def test_a_subject_that_says_so_is_loud():
 
 def test_a_quiet_market_is_not_stale():
     assert lagging(15, control=True).judge().intact
+
+
+def test_the_last_trade_delivered_again_and_again_is_stale():
+    story = Story().connect().deliver(0, 20)
+    for second in range(3, 13):
+        story.take(19, 20, at=second)
+    findings = {finding.check: finding for finding in story.judge().findings}
+    assert set(findings) == {"stale", "stopped"}
+    assert findings["stale"].stage == "callback"
+    assert "10 times more" in findings["stale"].cause
+
+
+def test_one_repetition_is_a_duplicate_and_not_stale():
+    story = Story().connect().deliver(0, 20).take(19, 20, at=2.0).deliver(20, 50)
+    assert [finding.check for finding in story.judge().findings] == ["duplicate"]
