@@ -1,0 +1,75 @@
+"""From `module:attribute` to a subject, and one clear sentence when that does not work."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from harness.errors import SubjectError
+from harness.subjects import anatomy, load
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module and return what imports from its folder."""
+
+    def write(text, name="bot_under_test"):
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return str(tmp_path)
+
+    return write
+
+
+def test_a_class_and_a_factory_are_called(module):
+    path = module("class Bot:\n    def start(self, symbols): pass\ndef make(): return Bot()\n")
+    assert type(load("bot_under_test:Bot", path)).__name__ == "Bot"
+    assert type(load("bot_under_test:make", path)).__name__ == "Bot"
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "sentence"),
+    [
+        ("nosuch_module:Thing", "", "no module named 'nosuch_module'"),
+        ("bot_under_test", "", "module:attribute"),
+        ("bot_under_test:Bto", "class Bot: pass", "did you mean 'Bot'"),
+        ("bot_under_test:Bot", "import nosuch_library", "cannot be imported: No module named 'nosuch_library'"),
+        ("bot_under_test:Bot", "1/0", "ZeroDivisionError"),
+        ("bot_under_test:Bot", "class Bot:\n    def __init__(self): raise OSError('disk')", "raised OSError: disk"),
+    ],
+)
+def test_a_mistake_gets_one_clear_sentence(module, spec, text, sentence):
+    path = module(text)
+    with pytest.raises(SubjectError, match=sentence) as caught:
+        load(spec, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_subject_offers_is_found():
+    class Bot:
+        running = True
+
+        async def start(self, symbols):
+            pass
+
+        async def aclose(self):
+            pass
+
+        def health(self):
+            return True
+
+        def status(self, verbose):
+            """Wants an argument, so it is no health."""
+
+        def accepted(self, trade):
+            pass
+
+    found = anatomy(Bot())
+    assert (found.start, found.stop, found.tap, found.health) == ("start", "aclose", "accepted", ("health", "running"))
+
+
+def test_a_subject_that_cannot_be_started_is_refused():
+    with pytest.raises(SubjectError, match="start"):
+        anatomy(object())

@@ -1,0 +1,126 @@
+"""Speech: what reaches a handler, and nothing that does not."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+import pytest
+
+from harness.ledger import Logged, Noted
+from harness.subjects import Speech
+
+
+@pytest.fixture
+def heard():
+    entries = []
+    with Speech(entries.append, ignored_threads=("harness-",)):
+        yield entries
+
+
+@pytest.fixture
+def logger():
+    made = logging.getLogger("bot.speech")
+    yield made
+    made.handlers.clear()
+    made.filters.clear()
+    made.propagate, made.disabled, made.level = True, False, logging.NOTSET
+
+
+def logs(entries):
+    return [(e.level_name, e.text) for e in entries if isinstance(e, Logged)]
+
+
+def test_a_warning_is_heard_with_its_template_and_its_text(heard, logger):
+    logger.warning("lost %s", "btcusdt")
+    (entry,) = [e for e in heard if isinstance(e, Logged)]
+    assert (entry.logger, entry.level, entry.template, entry.text) == ("bot.speech", 30, "lost %s", "lost btcusdt")
+
+
+def test_a_logger_that_does_not_propagate_is_heard_through_its_own_handler(heard, logger):
+    logger.propagate = False
+    logger.addHandler(logging.StreamHandler())
+    logger.error("gone")
+    assert logs(heard) == [("ERROR", "gone")]
+
+
+def test_a_logger_with_nobody_behind_it_tells_nobody(heard, logger):
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    logger.error("gone")
+    assert logs(heard) == []
+
+
+def test_a_disabled_logger_tells_nobody(heard, logger):
+    logger.disabled = True
+    logger.error("gone")
+    assert logs(heard) == []
+
+
+def test_a_handler_that_takes_only_more_serious_things_does_not_count(heard, logger):
+    logger.propagate = False
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.CRITICAL)
+    logger.addHandler(handler)
+    logger.error("gone")
+    assert logs(heard) == []
+
+
+def test_what_a_filter_drops_is_not_heard(heard, logger):
+    logger.propagate = False
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: "secret" not in record.msg)
+    logger.addHandler(handler)
+    logger.error("secret")
+    logger.error("open")
+    assert logs(heard) == [("ERROR", "open")]
+
+
+def test_debug_is_left_out(heard, logger):
+    logger.setLevel(logging.DEBUG)
+    logger.debug("noise")
+    assert logs(heard) == []
+
+
+def test_prints_are_evidence():
+    heard = []
+    with Speech(heard.append, ignored_threads=()):
+        print("hello")
+        print("oops", file=sys.stderr)
+    assert [(e.what, e.text) for e in heard if isinstance(e, Noted)] == [("print", "hello"), ("stderr", "oops")]
+
+
+def test_a_record_that_a_handler_writes_to_stderr_is_not_heard_twice(heard, logger):
+    logger.propagate = False
+    logger.addHandler(logging.StreamHandler())
+    logger.error("gone")
+    assert [type(e) for e in heard] == [Logged]
+
+
+def test_an_exception_that_kills_a_thread_is_evidence(heard):
+    def die():
+        raise LookupError("no such stream")
+
+    thread = threading.Thread(target=die, name="feed")
+    thread.start()
+    thread.join()
+    (note,) = [e for e in heard if isinstance(e, Noted)]
+    assert note.what == "thread"
+    assert "feed died of LookupError: no such stream" in note.text
+
+
+def test_our_own_threads_are_not_heard(heard, logger):
+    thread = threading.Thread(target=lambda: logger.error("ours"), name="harness-x")
+    thread.start()
+    thread.join()
+    assert logs(heard) == []
+
+
+def test_everything_is_taken_back():
+    before = (logging.Logger.callHandlers, sys.stdout, sys.stderr, threading.excepthook, logging.getLogger().level)
+    with Speech([].append, ignored_threads=()):
+        pass
+    assert before == (
+        logging.Logger.callHandlers, sys.stdout, sys.stderr, threading.excepthook, logging.getLogger().level,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""Tasks and loops: described from outside, whatever state they are in."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from harness.clock import monotonic_ns
+from harness.subjects import TaskWatch
+
+
+async def waits_for_ever():
+    await asyncio.Event().wait()
+
+
+async def begins(keep):
+    keep.append(asyncio.create_task(waits_for_ever()))
+
+
+async def dies():
+    raise LookupError("no such stream")
+
+
+def notes(watch, entries):
+    watch.note(monotonic_ns())
+    return [(entry.what, entry.text) for entry in entries]
+
+
+def in_thread(function):
+    box = []
+    thread = threading.Thread(target=lambda: box.append(function()), name="subject")
+    thread.start()
+    thread.join()
+    return box[0]
+
+
+def test_a_loop_that_ran_once_and_never_again_is_named_with_its_task():
+    entries, keep = [], []
+    with TaskWatch(entries.append, ignored_threads=("harness-",)) as watch:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begins(keep))
+        said = notes(watch, entries)
+        assert any(what == "loop" and "was not run again" in text for what, text in said)
+        assert any(what == "task" and "waits_for_ever" in text and "test_tasks.py" in text for what, text in said)
+        keep[0].cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def test_a_loop_that_was_given_work_and_never_ran_is_named():
+    entries = []
+    with TaskWatch(entries.append, ignored_threads=("harness-",)) as watch:
+        loop = asyncio.new_event_loop()
+        loop.call_soon_threadsafe(lambda: None)
+        assert any("never run" in text for _, text in notes(watch, entries))
+        loop.close()
+
+
+def test_what_a_task_died_of_is_told_without_hushing_the_interpreter():
+    entries = []
+
+    async def main():
+        task = asyncio.create_task(dies())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        said = notes(watch, entries)
+        assert task._log_traceback  # asking for the exception would have cleared this
+        assert task.exception()
+        return said
+
+    with TaskWatch(entries.append, ignored_threads=("harness-",)) as watch:
+        said = asyncio.run(main())
+    assert any("ended with LookupError: no such stream" in text for _, text in said)
+
+
+def test_what_is_left_behind_is_listed_and_what_ended_is_not():
+    async def main():
+        task = asyncio.create_task(waits_for_ever())
+        before = watch.left_behind()
+        task.cancel()
+        await asyncio.sleep(0)
+        return before, watch.left_behind()
+
+    with TaskWatch([].append, ignored_threads=("harness-",)) as watch:
+        before, after = asyncio.run(main())
+    assert any("waits_for_ever" in text for text in before)
+    assert not any("waits_for_ever" in text for text in after)
+
+
+def test_everything_is_taken_back():
+    before = (asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.run_forever, asyncio.BaseEventLoop.__init__)
+    with TaskWatch([].append, ignored_threads=()):
+        pass
+    assert before == (
+        asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.run_forever, asyncio.BaseEventLoop.__init__,
+    )  # fmt: skip
