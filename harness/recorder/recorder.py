@@ -208,7 +208,8 @@ class Recorder:
             if type(item) is Run:
                 if self._left is not None:
                     self._count(item)
-                self._scribe.take(item, size)
+                if item.payloads:
+                    self._scribe.take(item, size)
             else:
                 if item.kind == "open":
                     self._scribe.take(Opened(number, line))
