@@ -165,7 +165,7 @@ PLANTED = (
     ),
     Planted(
         subject="watchdog_too_tight",
-        faults=("timing.quiet_market:duration=900ms@frame=40",),
+        faults=("timing.quiet_market:duration=1400ms@frame=40",),
         twin="sound",
         check="false_alarm",
         stage="receive",

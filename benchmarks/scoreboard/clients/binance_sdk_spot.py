@@ -1,4 +1,4 @@
-"""binance-sdk-spot: `create_connection()`, `agg_trade(symbol=...)`, `stream.on("message", ...)`, as its README shows."""
+"""binance-sdk-spot: `create_connection()`, `agg_trade(...)`, `stream.on("message", ...)`, as its README shows."""
 
 from binance_common.configuration import ConfigurationWebSocketStreams
 from binance_common.constants import SPOT_WS_STREAMS_PROD_URL

@@ -1,4 +1,4 @@
-"""python-binance: `AsyncClient.create()`, `BinanceSocketManager`, `await socket.recv()` in a loop, as its documentation shows."""
+"""python-binance: `BinanceSocketManager` and `await socket.recv()` in a loop, as its documentation shows."""
 
 import asyncio
 

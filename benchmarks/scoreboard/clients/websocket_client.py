@@ -1,4 +1,4 @@
-"""websocket-client: `WebSocketApp(...).run_forever(reconnect=5)` in a thread, callbacks that print, as its README shows."""
+"""websocket-client: `run_forever(reconnect=5)` in a thread, callbacks that print, as its README shows."""
 
 import json
 import threading

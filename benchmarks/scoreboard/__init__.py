@@ -1,0 +1,1 @@
+"""Real, pinned public clients through a dozen faults: `python -m benchmarks.scoreboard`."""

@@ -1,0 +1,92 @@
+"""The results as docs/scoreboard.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.scoreboard.board import CLIENTS, FRAMES, RATE, TRIALS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.runner import RunResult
+
+HEAD = """\
+# Scoreboard: what public clients tell you when data is lost
+
+Written by `python -m benchmarks.scoreboard`; run it to get the same table. Each client is pinned
+(`benchmarks/scoreboard/requirements/`), used as its own documentation shows, with nothing added
+(`benchmarks/scoreboard/clients/`), and sees the same {frames} trades in {seconds:.0f} s.
+**intact**: nothing was lost or wrong at the callback. **loud**: something was, and a warning in the log, an exception to
+the caller or an exit told of it within {deadline:.0f} s. **silent**: nobody was told.
+
+This is no ranking of libraries: a general WebSocket client does not promise to check trade ids or to reconnect, and a
+few lines around it may do so. It says what you get *by default*, so that you know what is yours to add.
+"""
+
+FOOT = """
+How to read it:
+
+* `silent` under *reset* with a plain loop: the exception ends a background task that nobody asks for its result.
+  Awaited in the foreground, the same exception would be loud; the program of the report did not await it.
+* Printing to standard error or standard output is no signal: no alert reads it.
+* *loud* says that somebody was told, not that data came again; the number behind it is what was lost.
+"""
+
+
+def render(
+    results: Mapping[str, Mapping[tuple[str, ...], RunResult]], versions: Mapping[str, str], deadline_s: float
+) -> str:
+    """The whole page."""
+    lines = [HEAD.format(frames=FRAMES, seconds=FRAMES / RATE, deadline=deadline_s)]
+    clients = [client for client in CLIENTS if client.module in results]
+    lines.append("| client | version | " + " | ".join(trial.title for trial in TRIALS) + " |")
+    lines.append("|---|---|" + "---|" * len(TRIALS))
+    for client in clients:
+        cells = [_cell(results[client.module].get(trial.faults)) for trial in TRIALS]
+        version = versions[client.module].partition("==")[2]
+        lines.append(f"| {client.name} | {version} | " + " | ".join(cells) + " |")
+    lines += ["", _sums(results), "", "The conditions:", ""]
+    lines += [f"* **{trial.title}**: {_faults(trial.faults)}: {trial.why}" for trial in TRIALS if trial.faults]
+    lines += [FOOT, "What each finding said:", ""]
+    for client in clients:
+        lines += _details(client.name, results[client.module])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(result: RunResult | None) -> str:
+    if result is None:
+        return "-"
+    outcome, lost = result.verdict.outcome, result.verdict.lost
+    text = f"**{outcome}**" if outcome == "silent" else outcome
+    return f"{text} ({lost} lost)" if lost else text
+
+
+def _faults(faults: tuple[str, ...]) -> str:
+    return ", ".join(f"`{fault}`" for fault in faults)
+
+
+def _sums(results: Mapping[str, Mapping[tuple[str, ...], RunResult]]) -> str:
+    counts = {"intact": 0, "loud": 0, "silent": 0, "unjudged": 0}
+    for by_faults in results.values():
+        for faults, result in by_faults.items():
+            if faults:
+                counts[result.verdict.outcome] += 1
+    total = sum(counts.values())
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"Of {total} runs with a fault: {shown}."
+
+
+def _details(name: str, by_faults: Mapping[tuple[str, ...], RunResult]) -> list[str]:
+    lines = [f"<details><summary>{name}</summary>", ""]
+    for trial in TRIALS:
+        result = by_faults.get(trial.faults)
+        if result is None:
+            continue
+        verdict = result.verdict
+        if verdict.outcome == "unjudged":
+            lines.append(f"* {trial.title}: could not be judged: {verdict.reason}")
+        for finding in verdict.findings[:3]:
+            told = finding.signals[0].text.splitlines()[0][:120] if finding.signals else "nobody was told"
+            lines.append(f"* {trial.title}: {finding.check} at {finding.stage}: {finding.cause} ({told})")
+    return [*lines, "", "</details>", ""]
