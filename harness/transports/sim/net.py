@@ -38,20 +38,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PORTS = {"ws": 18080, "wss": 18443, "https": 18444}
-REFUSING, BLACKHOLE = 18001, 18002
+ADDRESSES = {"ws": "127.0.18.1", "wss": "127.0.18.2", "https": "127.0.18.3"}
+"""Each origin has an address of its own, not a port: some clients keep the port they asked for."""
+PORTS = {"ws": 80, "wss": 443, "https": 443}
+REFUSING, BLACKHOLE = "127.0.18.4", "127.0.18.5"
 CONNECT_LIMIT_NS = 127 * NS
 """How long Linux tries to reach an address that never answers (tcp_syn_retries = 6)."""
 
 
+_PLACES = (*ADDRESSES.values(), REFUSING, BLACKHOLE)
+
+
 class _SimGate(Gate):
-    """The same, with nothing to hold: what refuses and what swallows are numbers here."""
+    """The same, with nothing to hold: where it leads is an address, which nobody else has."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        places = {name: _PLACES.index(address) for name, address in ADDRESSES.items()}
+        super().__init__(exchange, threading.Lock(), places.get)
+
+    def __call__(self, host: str, port: int) -> tuple[str, int]:
+        """Resolve a name."""
+        _, place = super().__call__(host, port)
+        return _PLACES[place], port
 
     def _refusing(self) -> int:
-        return REFUSING
+        return _PLACES.index(REFUSING)
 
     def _blackhole(self) -> int:
-        return BLACKHOLE
+        return _PLACES.index(BLACKHOLE)
 
 
 class Network:
@@ -82,18 +96,18 @@ class Network:
         """
         host, port = address[0], int(address[1])
         answer = loop.create_future()
-        if port == BLACKHOLE:
+        if host == BLACKHOLE:
             self.world.at(
                 self.world.now_ns + CONNECT_LIMIT_NS,
                 partial(self._answer, loop, answer, TimeoutError, errno.ETIMEDOUT, address),
             )
-        elif port == REFUSING:
+        elif host == REFUSING:
             self.world.at(
                 self.world.now_ns + 2 * WIRE_NS,
                 partial(self._answer, loop, answer, ConnectionRefusedError, errno.ECONNREFUSED, address),
             )
-        elif port in PORTS.values():
-            name = next(name for name, number in PORTS.items() if number == port)
+        elif host in ADDRESSES.values():
+            name = next(name for name, address in ADDRESSES.items() if address == host)
             self.world.at(self.world.now_ns + WIRE_NS, partial(self._accept, loop, answer, name))
         else:
             raise self.world.fence(f"{host}:{port}, nor anything else but the exchange, in its network")
@@ -193,7 +207,7 @@ class SimExchange:
         self._own = authority is None
         self.authority = authority or Authority(rsa=True)
         self.network = Network(world, self.exchange, self.authority)
-        self.gate = _SimGate(self.exchange, threading.Lock(), PORTS.get)
+        self.gate = _SimGate(self.exchange)
 
     def __enter__(self) -> Self:
         return self
@@ -226,8 +240,8 @@ class SimExchange:
     @property
     def urls(self) -> dict[str, str | None]:
         """Where it is, for clients inside the simulation."""
-        found: dict[str, str | None] = {name: f"{name}://127.0.0.1:{port}" for name, port in PORTS.items()}
-        return found | {"http": f"http://127.0.0.1:{PORTS['ws']}", "cafile": str(self.authority.cafile)}
+        found: dict[str, str | None] = {name: f"{name}://{ADDRESSES[name]}:{port}" for name, port in PORTS.items()}
+        return found | {"http": f"http://{ADDRESSES['ws']}:{PORTS['ws']}", "cafile": str(self.authority.cafile)}
 
     @property
     def cafile(self) -> Path:
@@ -240,7 +254,7 @@ def lookup(gate: Callable[[str, int], tuple[str, int]], host: Any, port: Any) ->
     name = host.decode("idna") if isinstance(host, (bytes, bytearray)) else (host or "127.0.0.1")
     number = int(port) if port is not None and str(port).isdigit() else socket.getservbyname(port) if port else 0
     if name == "localhost" or name.startswith("127.") or name in {"::1", "0.0.0.0", "::"}:
-        return "127.0.0.1", number
+        return (name if name.startswith("127.") else "127.0.0.1"), number
     return gate(name, number)
 
 
