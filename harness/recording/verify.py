@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +27,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     row: int
     """From 1, counted over the file; 0 when it concerns the whole file."""
-    severity: Literal["broken", "hole"]
-    """`broken`: the file is not what was written. `hole`: it is, and says that data are missing, or should have said so."""
+    severity: Literal["broken", "hole", "told"]
+    """`broken`: not what was written. `hole`: trades are missing without a word. `told`: missing, and it says so."""
     text: str
 
     def __str__(self) -> str:
@@ -44,8 +45,8 @@ def verify(place: str | Path, *, progress: Callable[[int], None] = lambda _: Non
         progress: gets the number of rows read, group by group.
 
     Returns:
-        What was found, in order; an empty list proves that every row group has the content that was written, that no clock
-        of a connection steps back, and that no trade id is missing or stands twice.
+        What was found, in order; an empty list proves that every row group has the content that was written, that
+        no clock of a connection steps back, and that no trade id is missing or stands twice.
 
     Raises:
         RecordingError: the recording cannot be opened at all.
@@ -64,7 +65,8 @@ class _Check:
         self._progress = progress
         self._steady: dict[int, int] = {}
         self._row = 0
-        self._marked: set[str] = set()
+        self._ids: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
+        self._told: list[str] = []
 
     def run(self) -> Iterator[Problem]:
         about = self._part.metadata
@@ -82,9 +84,10 @@ class _Check:
                 )
                 yield self._problem(self._row + 1, "broken", f"{text}: its digest differs")
             yield from self._order(table)
-            yield from self._ids(table)
+            self._note_ids(table)
             self._row += table.num_rows
             self._progress(table.num_rows)
+        yield from self._holes()
         if self._row != about.frame_count:
             yield self._problem(0, "broken", f"holds {self._row} rows, its metadata says {about.frame_count}")
         if hashlib.sha256("".join(digests).encode()).hexdigest() != about.digest:
@@ -98,35 +101,37 @@ class _Check:
             back = np.flatnonzero(np.diff(times) < 0)
             if len(back):
                 row = int(rows[back[0]])
-                text = f"the monotonic clock of connection {connection} steps back by {int(times[back[0]] - steady[row])} ns"
-                yield self._problem(self._row + row + 1, "broken", text)
+                text = f"the monotonic clock of connection {connection} steps back"
+                yield self._problem(self._row + row + 1, "broken", f"{text} by {int(times[back[0]] - steady[row])} ns")
             self._steady[connection] = int(times[-1])
 
-    def _ids(self, table: pa.Table) -> Iterator[Problem]:
+    def _note_ids(self, table: pa.Table) -> None:
         ids = numbers(table, "agg_trade_id")
         names, codes, traded = decoded(one(table, "symbol"))
         gaps = np.asarray(pc.equal(one(table, "kind").cast("string"), "gap"))
-        told = [str(text) for text in one(table, "detail").filter(gaps).to_pylist() if text]
+        self._told += [str(text) for text in one(table, "detail").filter(gaps).to_pylist() if text]
         for code, symbol in enumerate(names):
             rows = np.flatnonzero(traded & (codes == code))
-            if not len(rows):
-                continue
-            # A trade that was fetched later stands behind younger ones; what counts is the set.
-            seen = np.unique(ids[rows])
-            if len(seen) < len(rows):
-                order = np.sort(ids[rows])
-                twice = int(order[np.flatnonzero(np.diff(order) == 0)[0]])
-                row = int(rows[np.flatnonzero(ids[rows] == twice)[1]])
-                yield self._problem(self._row + row + 1, "broken", f"{symbol} trade {twice} stands twice")
-            before = self._last_ids.get(symbol, int(seen[0]) - 1)
-            steps = np.flatnonzero(np.diff(np.concatenate(([before], seen))) > 1)
-            for step in steps.tolist():
-                first, last = (int(seen[step - 1]) if step else before) + 1, int(seen[step]) - 1
-                row = int(rows[np.flatnonzero(ids[rows] == seen[step])[0]])
-                marked = any(f"ids {first} to {last}" in text for text in told)
-                text = f"{symbol} trades {first} to {last} are missing" + (", as the recording says" if marked else "")
-                yield self._problem(self._row + row + 1, "hole", text)
-            self._last_ids[symbol] = max(before, int(seen[-1]))
+            if len(rows):
+                self._ids.setdefault(symbol, []).append((ids[rows], self._row + rows + 1))
 
-    def _problem(self, row: int, severity: Literal["broken", "hole"], text: str) -> Problem:
+    def _holes(self) -> Iterator[Problem]:
+        # A trade that was fetched later stands behind younger ones: what counts is the set, not the order.
+        for symbol, pieces in self._ids.items():
+            ids, rows = (np.concatenate(column) for column in zip(*pieces, strict=True))
+            order = np.argsort(ids, kind="stable")
+            ids, rows = ids[order], rows[order]
+            twice = np.flatnonzero(np.diff(ids) == 0)
+            if len(twice):
+                row = int(rows[twice[0] + 1])
+                yield self._problem(row, "broken", f"{symbol} trade {int(ids[twice[0]])} stands twice")
+            before = self._last_ids.get(symbol, int(ids[0]) - 1)
+            for step in np.flatnonzero(np.diff(np.concatenate(([before], ids))) > 1).tolist():
+                first, last = (int(ids[step - 1]) if step else before) + 1, int(ids[step]) - 1
+                marked = any(f"ids {first} to {last}" in text for text in self._told)
+                text = f"{symbol} trades {first} to {last} are missing" + (", as the recording says" if marked else "")
+                yield self._problem(int(rows[step]), "told" if marked else "hole", text)
+            self._last_ids[symbol] = max(before, int(ids[-1]))
+
+    def _problem(self, row: int, severity: Literal["broken", "hole", "told"], text: str) -> Problem:
         return Problem(path=self._part.path, row=row, severity=severity, text=text)

@@ -94,6 +94,15 @@ class RecordingWriter:
         else:
             self.discard()
 
+    @property
+    def metadata(self) -> Metadata:
+        """What the recording says about itself; complete once it is closed."""
+        return self._metadata
+
+    def remark(self, remarks: Iterable[str]) -> None:
+        """Add to what is not as an exchange sent it."""
+        self._metadata.remarks = tuple(dict.fromkeys((*self._metadata.remarks, *remarks)))
+
     def write(self, frames: Iterable[Frame]) -> None:
         """Add frames in order of receipt."""
         for frame in frames:

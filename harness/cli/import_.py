@@ -1,0 +1,102 @@
+"""`harness import`: other people's captures to a recording."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from harness.frames import Frame
+    from harness.sources import Capture
+
+    from ._reading import RowProgress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="captures, plain, .gz or .zip; their kind is recognised"
+    )
+    parser.add_argument("--out", required=True, metavar="PATH", help="a .parquet file, or a folder for one file each")
+    parser.add_argument("--symbol", metavar="S", help="symbol of trades whose file name does not tell")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import every file, and say what was taken, what was skipped, and why."""
+    from pathlib import Path
+
+    from harness.cli._reading import RowProgress
+    from harness.errors import HarnessError
+    from harness.recording import RecordingWriter
+    from harness.sources import import_file
+
+    out = Path(args.out)
+    one_file = out.suffix == ".parquet"
+    if not one_file:
+        out.mkdir(parents=True, exist_ok=True)
+    captures, failed = [], 0
+    for name in args.files:
+        try:
+            captures.append(import_file(name, symbol=args.symbol))
+        except HarnessError as mistake:
+            # One bad file among many loses nothing of the others.
+            print(f"harness: {mistake}", file=sys.stderr)
+            failed += 1
+    groups = [captures] if one_file and captures else [[capture] for capture in captures]
+    for group in groups:
+        path = out if one_file else out / f"{_stem(group[0].path.name)}.parquet"
+        try:
+            with RowProgress("imported") as progress:
+                writer = RecordingWriter(path, endpoint=_endpoint(group[0].endpoint), source=f"import: {_names(group)}")
+                with writer:
+                    for number, capture in enumerate(group):
+                        writer.write(_counted(capture, number, progress))
+                    writer.remark(_remarks(group))
+        except HarnessError as mistake:
+            print(f"harness: {mistake}", file=sys.stderr)
+            failed += 1
+            continue
+        for capture in group:
+            _tell(capture, path, show_path=capture is group[0])
+    return 2 if failed else 0
+
+
+def _counted(capture: Capture, number: int, progress: RowProgress) -> Iterator[Frame]:
+    import msgspec
+
+    for frame in capture.frames:
+        progress.advance(1)
+        # Two files of one recording are two connections: their clocks have nothing to do with each other.
+        yield msgspec.structs.replace(frame, connection=frame.connection + 1000 * number) if number else frame
+
+
+def _tell(capture: Capture, path: object, *, show_path: bool) -> None:
+    if show_path:
+        print(path)
+    print(f"  {capture.path}: {capture.kind}, {capture.tally.taken:,} frames{'' if capture.raw else ' (rendered)'}")
+    for reason, count in capture.tally.skipped.items():
+        print(f"    skipped {count:,}: {reason} (first: {capture.tally.first_place[reason]})")
+    for remark in capture.tally.remarks:
+        print(f"    note: {remark}")
+
+
+def _names(group: list[Capture]) -> str:
+    return ", ".join(capture.path.name for capture in group)
+
+
+def _remarks(group: list[Capture]) -> list[str]:
+    return list(dict.fromkeys(remark for capture in group for remark in capture.tally.remarks))
+
+
+def _endpoint(url: str) -> str:
+    # Streams are in the frames; a listen key in a query must not reach the metadata.
+    return url.partition("?")[0]
+
+
+def _stem(name: str) -> str:
+    for ending in (".gz", ".zip", ".txt", ".ws", ".jsonl", ".json", ".csv", ".frames", ".part"):
+        name = name.removesuffix(ending)
+    return name
