@@ -217,7 +217,12 @@ class TaskWatch:
         """Tasks and threads of the subject that are still alive."""
         found = [text for record in self.tasks if not record.ours and (text := _pending(record))]
         for thread in threading.enumerate():
-            mine = thread in self._threads or thread.name.startswith((*self._ignored, "asyncio_", "ThreadPoolExecutor"))
+            # The thread that asks is the host's own: it is about to end.
+            mine = (
+                thread in self._threads
+                or thread is threading.current_thread()
+                or thread.name.startswith((*self._ignored, "asyncio_", "ThreadPoolExecutor"))
+            )
             if not mine and thread is not threading.main_thread():
                 frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - as above
                 found.append(f"thread {thread.name} is still running" + (f" at {where(frame)}" if frame else ""))
