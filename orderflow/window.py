@@ -20,6 +20,8 @@ import msgspec
 _COMPACT_AT = 4096
 # Lengths asked for are few; a caller who makes them up must not fill memory.
 _BEGINS_MAX = 64
+# From so many steps on, the next begin of a window is searched for instead of walked to.
+_STRIDE = 64
 
 
 Totals = tuple[int, int, int, int]
@@ -55,7 +57,7 @@ class TradeWindow:
         self._totals: list[Totals] = [(0, 0, 0, 0)]
         self._dropped = 0  # entries at the front that are forgotten but not yet removed
         self._removed = 0  # entries removed since the start: positions of begins are counted from there
-        self._begins: dict[int, tuple[int, int]] = {}  # window -> (threshold it was found for, absolute position)
+        self._begins: dict[int, list[int]] = {}  # window -> [threshold it was found for, absolute position]
 
     def __len__(self) -> int:
         return len(self._times) - self._dropped
@@ -126,42 +128,42 @@ class TradeWindow:
             The totals before them, the totals including them, their number, and the times of the oldest and the newest
             trade kept (0 when there is none).
         """
-        times = self._times
+        times, totals, dropped = self._times, self._totals, self._dropped
         end = len(times)
         if not end:
-            return self._totals[0], self._totals[0], 0, 0, 0
+            return totals[0], totals[0], 0, 0, 0
         newest_ms = times[-1]
         if now_ms < newest_ms:
             end = bisect_right(times, now_ms)
         threshold_ms = now_ms - window_ms
-        known = self._begins.get(window_ms)
-        if known is not None and known[0] <= threshold_ms:
-            begin = known[1] - self._removed
-            begin = max(begin, self._dropped)
-            if begin < end and times[begin] <= threshold_ms:
-                begin = self._advance(begin, threshold_ms)
+        mark = self._begins.get(window_ms)
+        if mark is None or mark[0] > threshold_ms:
+            mark = self._mark(window_ms)
+            begin = max(bisect_right(times, threshold_ms), dropped)
         else:
-            begin = max(bisect_right(times, threshold_ms), self._dropped)
-            if len(self._begins) >= _BEGINS_MAX:
-                self._begins.clear()
-        self._begins[window_ms] = (threshold_ms, begin + self._removed)
-        begin = min(begin, end)
-        totals = self._totals
-        return totals[begin], totals[end], end - begin, times[self._dropped], newest_ms
+            begin = mark[1] - self._removed
+            if begin < dropped:  # noqa: PLR1730 - this is asked after every trade, and calling max() costs a tenth of it
+                begin = dropped
+            if begin + _STRIDE < end and times[begin + _STRIDE] <= threshold_ms:
+                # After a long pause between questions, halve instead of walking.
+                begin = bisect_right(times, threshold_ms, begin, end)
+            while begin < end and times[begin] <= threshold_ms:
+                begin += 1
+        mark[0] = threshold_ms
+        mark[1] = begin + self._removed
+        if begin > end:  # noqa: PLR1730 - likewise
+            begin = end
+        return totals[begin], totals[end], end - begin, times[dropped], newest_ms
+
+    def _mark(self, window_ms: int) -> list[int]:
+        if len(self._begins) >= _BEGINS_MAX:
+            self._begins.clear()
+        return self._begins.setdefault(window_ms, [0, 0])
 
     def sums(self, window_ms: int, now_ms: int) -> Sums:
         """Add up the trades with `now_ms - window_ms < time <= now_ms`."""
         before, upto, count, _, _ = self.bounds(window_ms, now_ms)
         return Sums(upto[0] - before[0], upto[1] - before[1], upto[2] - before[2], upto[3] - before[3], count)
-
-    def _advance(self, begin: int, threshold_ms: int) -> int:
-        # Usually a step or two; after a long pause between questions, halve instead of walking.
-        times = self._times
-        for _ in range(32):
-            begin += 1
-            if begin >= len(times) or times[begin] > threshold_ms:
-                return begin
-        return bisect_right(times, threshold_ms, begin)
 
 
 def _plus(totals: Totals, notional: int, quantity: int, sold: bool) -> Totals:
