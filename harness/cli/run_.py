@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--duration", metavar="D", help="play only so much of the tape")
     parser.add_argument("--path", default=".", metavar="DIR", help="folder to import the subject from [.]")
-    parser.add_argument("--jobs", type=int, default=16, metavar="N", help="runs at a time [16]")
+    parser.add_argument("--jobs", type=int, default=24, metavar="N", help="runs at a time [24]")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -164,6 +165,9 @@ def _scenarios(args: argparse.Namespace, base: Scenario) -> list[Scenario]:
 
 
 def _jobs(jobs: int, scenarios: Sequence[Scenario]) -> int:
+    # A simulated run never waits: more at a time than there are processors only get in each other's way.
+    if any(scenario.mode == "sim" for scenario in scenarios):
+        jobs = min(jobs, os.cpu_count() or 1)
     # One more than the single run, for the run without faults beside it.
     return max(2, min(jobs, len(scenarios) + 1))
 

@@ -36,6 +36,7 @@ from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
 from harness.runner.ride import SubjectRide
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
+from harness.subjects.figures import Figures
 from harness.transports.live import LiveExchange
 from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
@@ -51,6 +52,7 @@ TURN_S = 0.1
 POLL_S = 0.02
 HEALTH_S = 0.1
 SIZES_S = 1.0
+FIGURES_S = 0.25
 UNSEEN_END = frozenset({"tcp.timeout", "tcp.blackhole_up", "tcp.server_not_reading"})
 """Faults under which the exchange cannot see that the subject has closed its side."""
 STOP_LIMIT_S = 10.0
@@ -183,7 +185,8 @@ class Worker:
     # --- Watching -----------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        next_sizes = next_attach = 0.0
+        next_sizes = next_attach = next_figures = 0.0
+        figures = Figures(self.ledger.write, self.setting.symbols)
         while True:
             time.sleep(POLL_S)
             now = time.perf_counter()
@@ -196,6 +199,11 @@ class Worker:
                     next_attach = now + 0.05
                     self.tap.attach(subject)
                     self.tasks.poll()
+                if now >= next_figures and self.ride.begun.is_set():
+                    began = time.perf_counter()
+                    figures.poll(subject)
+                    # A subject that scans its history for each answer must not lose its time to us.
+                    next_figures = now + max(FIGURES_S, 20 * (time.perf_counter() - began))
                 if now >= next_sizes:
                     next_sizes = now + SIZES_S
                     container_sizes.poll(subject, self.ledger.write)
@@ -237,7 +245,9 @@ class Worker:
             began = time.perf_counter()
             if settled(self._tape(), list(self.ledger), self._question(now_ns), None if waiting else noise):
                 return
-            next_look = time.perf_counter() + max(0.2, 4 * (time.perf_counter() - began))
+            # Looking takes no virtual time, but real one.
+            pause_s = 0.2 if self.simulation is None else 0.5
+            next_look = time.perf_counter() + max(pause_s, 4 * (time.perf_counter() - began))
 
     def _tape_ends_ns(self) -> int:
         exchange = self.live.exchange
@@ -324,7 +334,8 @@ class Worker:
             text = f"stop() did not return within {STOP_LIMIT_S:.0f} s{f': {place}' if place else ''}"
             if self.setting.stop:
                 self.ledger.write(Noted(at_ns=limit_ns, what="stop hung", text=text))
-        elif self.setting.stop:
+        elif self.setting.stop and not any(text.startswith(("tcp.", "tls.", "ws.")) for text in self.scenario.faults):
+            # Under those faults the exchange may be unable to see that a connection was closed.
             self._note_open_connections()
 
     def _stop_from_outside(self) -> None:
