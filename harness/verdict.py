@@ -210,7 +210,7 @@ def _finding(case: Case, incident: Incident, everything: list[Signal]) -> Findin
         told_after_s=None if first_ns is None else _s(first_ns - incident.start_ns),
         symbol=incident.symbol,
         lost=incident.lost,
-        cause=incident.cause,
+        cause=incident.cause + ("" if heard else incident.untold),
         suggestion=incident.suggestion,
         evidence=incident.evidence + (() if heard else tuple(accidents(case)[:3])),
         signals=tuple(_seen(case, signal) for signal in heard[:MAX_SIGNALS]),

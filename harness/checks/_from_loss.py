@@ -35,6 +35,7 @@ def incident(case: Case, loss: Loss, where: Place) -> Incident:
         lost=len(loss.frames) - loss.unobtainable,
         ids=(int(ids[loss.frames[0]]), int(ids[loss.frames[-1]])),
         cause=where.cause,
+        untold=where.untold,
         suggestion=where.suggestion,
         evidence=where.evidence,
     )

@@ -70,6 +70,12 @@ class Connection(msgspec.Struct, kw_only=True):
         return "connect"
 
 
+def turned_down(connection: Connection) -> bool:
+    """Whether the subject hung up on a connection that had been upgraded before any data could come."""
+    closed = connection.closed
+    return closed is not None and closed.by == "client" and connection.sent == 0
+
+
 class Case:
     """
     One run as evidence.

@@ -77,6 +77,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """First and last agg trade id concerned."""
     cause: str
     """One sentence that a tired person understands."""
+    untold: str = ""
+    """What belongs to the sentence only when nobody was told."""
     suggestion: str = ""
     evidence: tuple[str, ...] = ()
     excusable: bool = True

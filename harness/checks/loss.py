@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from harness.checks.case import NEVER
+from harness.checks.case import NEVER, turned_down
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def _start(case: Case, symbol: str, before: int | None, first: int) -> int:
 
 
 def _kind(case: Case, symbol: str, good: NDArray[np.bool_], start_ns: int, until_ns: int | None, late: int) -> Kind:
-    if symbol not in case.subscribed and not good.any():
+    if not good.any() and all(turned_down(c) for c in case.connections.values() if symbol in c.symbols):
         return "never_connected"
     if late or (until_ns is None and _still_taking(case, symbol, start_ns)):
         return "starved"

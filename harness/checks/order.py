@@ -45,5 +45,5 @@ def _cause(case: Case, run: list[Odd]) -> str:  # noqa: ARG001 - the signature t
     trades = f"{len(run)} trade{'s' * (len(run) != 1)}"
     number = run[0].take.entry.trade_id
     if run[0].what == "renumbered":
-        return f"the ids jumped to {number}, which continues nothing, and {trades} were accepted without a word"
+        return f"the ids jumped to {number}, which continues nothing, and {trades} were accepted as if it did"
     return f"{trades} accepted behind newer ones (the first is id {number}): history is not in the order of the market"

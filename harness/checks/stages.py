@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from harness.checks.case import NEVER
+from harness.checks.case import NEVER, turned_down
 from harness.checks.tape import plain_symbol
 from harness.clock import NS_PER_S
 
@@ -31,6 +31,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
     cause: str
     suggestion: str
+    untold: str = ""
+    """The end of the sentence when nobody was told."""
     evidence: tuple[str, ...] = ()
 
 
@@ -49,7 +51,8 @@ def place(case: Case, loss: Loss) -> Place:
 def _passed_over(case: Case, loss: Loss) -> Place:
     return Place(
         stage="history",
-        cause=f"{ids_of(case, loss)} passed over without a word: the next id was accepted as if nothing were missing",
+        cause=f"{ids_of(case, loss)} passed over",
+        untold=" without a word: the next id was accepted as if nothing were missing",
         suggestion="compare each agg trade id with the last one plus 1, and say so (or ask REST) when they differ",
     )
 
@@ -129,6 +132,15 @@ def _never_tried(case: Case) -> Place:
 
 def _gave_up(case: Case, loss: Loss, last: Connection) -> Place:
     malformed = _last_change(case, loss)
+    mine = _of(case, loss.symbol)
+    if loss.before is None and all(turned_down(connection) for connection in mine):
+        refusals = f"{len(mine)} times" if len(mine) > 1 else "once"
+        return Place(
+            stage="upgrade",
+            cause=f"the subject refused what it got for its HTTP upgrade, {refusals}, and hung up",
+            suggestion=_ADVICE["upgrade"],
+            evidence=tuple(case.notes_about("swallowed", "task")[:3]),
+        )
     closed_ns = last.closed.at_ns if last.closed else loss.start_ns
     quiet = _seconds(case.question.closed_ns - closed_ns)
     notes = tuple(case.notes_about("swallowed", "task", "thread")[:4])
@@ -141,7 +153,8 @@ def _gave_up(case: Case, loss: Loss, last: Connection) -> Place:
         )
     return Place(
         stage="receive",
-        cause=f"{_how_ended(case, last)}; no new attempt in the {quiet} that followed",
+        cause=("" if len(mine) < 2 else f"{len(mine)} connections in turn; ")
+        + f"{_how_ended(case, last)}; no new attempt in the {quiet} that followed",
         suggestion="supervise the reading task: log why it ended, reconnect with backoff, never give up without a word",
         evidence=notes,
     )
@@ -207,6 +220,8 @@ def _furthest(case: Case, outcomes: dict[str, int], newer: list[Connection]) -> 
         return "connect", worst
     furthest = max(newer, key=lambda c: ("connect", "tls", "upgrade", "subscribe").index(c.reached))
     why = f" ({furthest.refused.how})" if furthest.refused else ""
+    if furthest.reached == "subscribe":
+        return "subscribe", "connected, but this symbol was never subscribed"
     if furthest.reached == "upgrade":
         return "subscribe", "connected, but no stream was ever subscribed"
     if furthest.reached == "subscribe":
@@ -238,7 +253,8 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
         none = "no data at all" if loss.before is None else "no data"
         return Place(
             stage="receive",
-            cause=f"connection open{beats}, {none} for {quiet}: no watchdog noticed",
+            cause=f"connection open{beats}, {none} for {quiet}",
+            untold=": no watchdog noticed",
             suggestion="measure the time since the last trade (not the last ping) and warn, or reconnect, when it is too long",
             evidence=tuple(case.notes_about("task")[:2]),
         )
@@ -273,6 +289,7 @@ def _mistaken(case: Case, name: str, symbol: str) -> bool:
 _BLACK = frozenset(
     {
         "tcp.timeout",
+        "tcp.stall_midframe",
         "tcp.blackhole_down",
         "tcp.half_open",
         "ws.fragment_never_fin",
@@ -327,7 +344,7 @@ def _last_change(case: Case, loss: Loss) -> str:
     for frame in (*loss.frames[:1], *([loss.before] if loss.before is not None else [])):
         for _, data, fault in case.changed.get(frame, ()):
             name = case.fault_name(fault)
-            return f"a malformed frame{f' ({name})' if name else ''}, {_shown(data)},"
+            return f"a wrong frame{f' ({name})' if name else ''}, {_shown(data)},"
     for entry in case.added:
         if loss.start_ns <= entry.at_ns <= _end(case, loss):
             name = case.fault_name(entry.fault)

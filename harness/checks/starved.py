@@ -24,14 +24,21 @@ def find(case: Case) -> list[Incident]:
         taken = case.accepted_ns[frames]
         late_ns = taken - case.expected_ns[frames]
         late_ns = late_ns[taken != NEVER]
-        worst = f"up to {late_ns.max() / NS_PER_S:.0f} s after they were sent" if len(late_ns) else "not yet at the end"
+        worst = (
+            f"came up to {late_ns.max() / NS_PER_S:.0f} s after they were sent"
+            if len(late_ns)
+            else "still wait at the end"
+        )
+        # A link that is slow is not the subject's work; that it falls behind must be told all the same.
+        link = any(name.startswith("tcp.") for name in case.question.faults)
+        who = "the link delivers ever later" if link else "the subject falls behind"
         blocked = [note for note in case.notes_about("loop", "blocked") if "blocked" in note]
         found.append(
             msgspec.structs.replace(
                 incident(case, loss, where),
-                stage="callback",
-                cause=f"{len(frames)} trades were accepted {worst}: the subject falls behind while everything looks alive",
-                suggestion="measure the time from the trade's own time to its acceptance, warn when it grows, do less per trade",
+                stage="receive" if link else "callback",
+                cause=f"{len(frames)} trades {worst}: {who} while everything looks alive",
+                suggestion="measure the time from a trade's own time to its acceptance, and warn when it grows",
                 evidence=tuple(blocked[:2]) + where.evidence,
             )
         )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunResult", "Setting", "run", "run_all"]
 
-DEFAULT_JOBS = 16
+DEFAULT_JOBS = 24
 """Runs at a time. They mostly wait, for a market at 40 trades a second, so two cores carry many."""
 SPARE_S = 45.0
 """For starting, stopping and judging, on a machine that is busy with other runs."""

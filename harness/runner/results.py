@@ -8,7 +8,7 @@ import msgspec
 
 from harness.ledger import AnyEntry
 from harness.scenario import Scenario  # noqa: TC001 - msgspec reads the annotations at run time
-from harness.verdict import Noise, Verdict  # noqa: TC001 - as above
+from harness.verdict import Noise, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

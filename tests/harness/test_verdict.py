@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.checks import Noise
@@ -18,6 +18,7 @@ def test_a_ledger_of_an_honest_run_has_no_findings():
     assert all(passed for _, passed in verdict.stages)
 
 
+@settings(deadline=None)
 @given(order=st.permutations(range(60)))
 def test_the_order_in_which_threads_wrote_does_not_matter(order):
     story = Story(count=18).connect().deliver(0, 9).cut(0.85).warn(1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness.checks.case_builder import FIRST_ID, Story
@@ -61,6 +61,7 @@ def test_a_refused_frame_that_is_never_fetched_is_lost_at_parse():
     assert (finding.check, finding.stage) == ("gap", "parse")
 
 
+@settings(deadline=None)
 @given(missing=st.sets(st.integers(1, 48), max_size=12))
 def test_what_is_lost_is_exactly_what_was_obtainable_and_not_accepted(missing):
     story = Story().connect().send(0, 50)
