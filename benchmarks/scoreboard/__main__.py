@@ -4,8 +4,8 @@
 
 Each client gets a virtual environment of its own under `.scoreboard/`, made from a file of exact versions in
 `requirements/`, which sees the harness but none of its libraries in place of the client's own. It is used as its
-documentation shows (`clients/`), with nothing added, against the same recording, under the same faults, with the deadline
-that the harness has by default.
+documentation shows (`clients/`), with nothing added, against the same recording, under the same faults, with the
+deadline that the harness has by default.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ HEAD = """\
 Written by `python -m benchmarks.scoreboard`; run it to get the same table. Each client is pinned
 (`benchmarks/scoreboard/requirements/`), used as its own documentation shows, with nothing added
 (`benchmarks/scoreboard/clients/`), and sees the same {frames} trades in {seconds:.0f} s.
-**intact**: nothing was lost or wrong at the callback. **loud**: something was, and a warning in the log, an exception to
-the caller or an exit told of it within {deadline:.0f} s. **silent**: nobody was told.
+**intact**: nothing was lost or wrong at the callback. **loud**: something was, and a warning in the log, an exception
+to the caller or an exit told of it within {deadline:.0f} s. **silent**: nobody was told.
 
 This is no ranking of libraries: a general WebSocket client does not promise to check trade ids or to reconnect, and a
 few lines around it may do so. It says what you get *by default*, so that you know what is yours to add.

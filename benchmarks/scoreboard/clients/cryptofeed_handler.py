@@ -16,11 +16,12 @@ class Service:
         self.thread.start()
 
     def main(self, symbol):
-        self.loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self.loop)
         handler = FeedHandler()
         name = f"{symbol[:-4].upper()}-{symbol[-4:].upper()}"
         handler.add_feed(Binance(symbols=[name], channels=[TRADES], callbacks={TRADES: self.trade}))
+        # Behind FeedHandler(), which chooses the policy (uvloop) that loops are made by.
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
         handler.run(install_signal_handlers=False)
 
     async def trade(self, trade, receipt_timestamp):
