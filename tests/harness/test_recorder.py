@@ -373,7 +373,7 @@ async def test_two_recorders_in_one_folder_do_not_touch_each_other_s_files(tmp_p
         results = [await recorder.end() for recorder in recorders]
     assert [code for code, _, _ in results] == [0, 0, 0], results
     made = sorted(out.strip() for _, out, _ in results)
-    assert made == sorted(str(p) for p in tmp_path.iterdir())
+    assert made == sorted(str(p) for p in tmp_path.iterdir()), results
     assert all(len(ids(list(open_recording(path).frames()))) == 200 for path in made)
 
 
