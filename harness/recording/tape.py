@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from harness.clock import NS_PER_MS
+from harness.clock import NS_PER_MS, NS_PER_S
 from harness.errors import RecordingError
 from harness.frames import split_wrapped
 from harness.recording.reader import Recording
@@ -73,6 +73,47 @@ def load_timeline(places: Iterable[str | Path], symbols: Iterable[str] | None = 
     return index.timeline(tuple(names), from_ns)
 
 
+class _Clock:
+    """
+    Where on the day rows lie.
+
+    The steady clock tells distances, the wall clock where they begin: a clock that was set while recording must
+    not tear the tape. A new connection whose steady clock is behind was recorded under another one.
+    """
+
+    def __init__(self) -> None:
+        self._shift_ns: int | None = None
+        self._reached_ns = 0
+        self._seen: set[int] = set()
+
+    def next_part(self, wall_ns: int, steady_ns: int) -> None:
+        """The rows that follow are of another file, perhaps of another machine, or after it was started again."""
+        self._seen.clear()
+        if self._shift_ns is not None and abs(wall_ns - steady_ns - self._shift_ns) > NS_PER_S:
+            self._shift_ns = None
+
+    def place(
+        self, wall: NDArray[np.int64], steady: NDArray[np.int64], connections: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Wall times by the steady clock."""
+        at_ns = np.empty_like(wall)
+        numbers_, rows = np.unique(connections, return_index=True)
+        done = 0
+        for row, number in sorted(zip(rows.tolist(), numbers_.tolist(), strict=True)):
+            if number in self._seen:
+                continue
+            self._seen.add(number)
+            if row > done:
+                self._reached_ns = max(self._reached_ns, int(steady[done:row].max()))
+            if self._shift_ns is None or steady[row] < self._reached_ns:
+                at_ns[done:row] = steady[done:row] + (self._shift_ns or 0)
+                self._shift_ns, self._reached_ns = int(wall[row] - steady[row]), int(steady[row])
+                done = row
+        at_ns[done:] = steady[done:] + (self._shift_ns or 0)
+        self._reached_ns = max(self._reached_ns, int(steady[done:].max()))
+        return at_ns
+
+
 class _Index:
     def __init__(self, wanted: set[str] | None) -> None:
         self._wanted = wanted
@@ -82,18 +123,17 @@ class _Index:
         self._marks: list[tuple[int, dict[str, Any]]] = []
 
     def add(self, recording: Recording) -> None:
-        shift: int | None = None
+        clock = _Clock()
         for part, group in recording.groups():
             table = part.read(group, _INDEX)
             if not table.num_rows:
                 continue
             wall, steady = numbers(table, "received_at"), numbers(table, "monotonic_ns")
-            if shift is None or (part is not self._groups[-1][0] and wall[0] - steady[0] - shift > 10**9):
-                # The steady clock tells distances, the wall clock where on the day they lie. A clock
-                # that was set while recording must not tear the tape; another machine's may.
-                shift = int(wall[0] - steady[0])
+            if self._groups and part is not self._groups[-1][0]:
+                clock.next_part(int(wall[0]), int(steady[0]))
+            at_ns = clock.place(wall, steady, numbers(table, "connection"))
             self._groups.append((part, group))
-            self._add_group(table, steady + shift)
+            self._add_group(table, at_ns)
 
     def _add_group(self, table: Any, at_ns: NDArray[np.int64]) -> None:
         number = len(self._groups) - 1
@@ -102,6 +142,8 @@ class _Index:
         details = one(table, "detail")
         data = np.isin(kinds, ["text", "binary"]) & received
         for row in np.flatnonzero(np.isin(kinds, list(_MARKS))).tolist():
+            if self._is_ours(table, row, str(kinds[row]), received=bool(received[row])):
+                continue
             self._marks.append((int(at_ns[row]), _mark(table, row, str(kinds[row]))))
         names, codes, named = decoded(one(table, "stream"))
         symbols, symbol_codes, traded = decoded(one(table, "symbol"))
@@ -117,6 +159,15 @@ class _Index:
         rows = np.flatnonzero(data & (chosen >= 0))
         place = (number << 32) + rows
         self._rows.append(_Rows(at_ns[rows], chosen[rows], ids[rows], event_ms[rows], place.astype(np.int64)))
+
+    def _is_ours(self, table: Any, row: int, kind: str, *, received: bool) -> bool:
+        # A connection that the recorder handed over, or that its program left, was not ended by the exchange: neither
+        # that end nor the exchange's answer to it belongs to the tape.
+        connection = table["connection"][row].as_py()
+        if not received:
+            self._left.add(connection)
+            return True
+        return kind in {"close", "lost"} and connection in self._left
 
     def _look_inside(
         self, group: int, rows: NDArray[np.intp], chosen: NDArray[np.int32], event_ms: NDArray[np.int64]

@@ -1,0 +1,90 @@
+"""Where frames lie on the tape: distances by the steady clock, the beginning by the wall clock."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.clock import NS_PER_S
+from harness.frames import AggTrade, Frame, render_agg_trade
+from harness.recording import RecordingWriter, load_timeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WALL = 1_767_512_473 * NS_PER_S
+
+
+def trade(number: int, *, connection: int = 1, wall_s: float = 0.0, steady_s: float = 0.0, detail: str = "") -> Frame:
+    """One trade, received so long after the beginning by each clock."""
+    payload = render_agg_trade(
+        AggTrade(
+            event_ms=(WALL + int(wall_s * NS_PER_S)) // 1_000_000,
+            symbol="BTCUSDT",
+            agg_trade_id=number,
+            price=Decimal("91350.02"),
+            quantity=Decimal("0.001"),
+            first_trade_id=number,
+            last_trade_id=number,
+            trade_ms=(WALL + int(wall_s * NS_PER_S)) // 1_000_000,
+            is_buyer_maker=False,
+        )
+    )
+    return Frame(
+        connection=connection,
+        received_at_ns=WALL + int(wall_s * NS_PER_S),
+        monotonic_ns=int(steady_s * NS_PER_S),
+        data=payload,
+        detail=detail,
+    )
+
+
+def tape(folder: Path, *frames: Frame) -> list[tuple[int, float]]:
+    """Ids and due times in seconds."""
+    writer = RecordingWriter(folder / "a.parquet")
+    writer.write(frames)
+    writer.close()
+    timeline = load_timeline([folder / "a.parquet"])
+    return list(zip(timeline.trade_ids.tolist(), (timeline.due_ns / NS_PER_S).tolist(), strict=True))
+
+
+def test_a_wall_clock_that_was_set_back_does_not_tear_the_tape(tmp_path: Path):
+    frames = [trade(1), trade(2, wall_s=-3600, steady_s=1), trade(3, wall_s=-3599, steady_s=2)]
+    assert tape(tmp_path, *frames) == [(1, 0.0), (2, 1.0), (3, 2.0)]
+
+
+def test_connections_under_one_steady_clock_keep_the_order_in_which_they_were_received(tmp_path: Path):
+    """The new connection of a hand-over is placed by the same clock, however far the wall clock has drifted."""
+    frames = [
+        trade(1, steady_s=5),
+        trade(2, wall_s=1, steady_s=6),
+        trade(3, connection=2, wall_s=1.2, steady_s=7),
+        trade(4, wall_s=3, steady_s=8),
+    ]
+    assert tape(tmp_path, *frames) == [(1, 0.0), (2, 1.0), (3, 2.0), (4, 3.0)]
+
+
+def test_a_connection_under_a_steady_clock_of_its_own_begins_where_the_wall_clock_says(tmp_path: Path):
+    """Two captures imported into one recording: the second one's clock begins again."""
+    frames = [
+        trade(1),
+        trade(2, wall_s=10, steady_s=10),
+        trade(3, connection=1001, wall_s=60),
+        trade(4, connection=1001, wall_s=61.5, steady_s=1.5),
+    ]
+    assert tape(tmp_path, *frames) == [(1, 0.0), (2, 10.0), (3, 60.0), (4, 61.5)]
+
+
+@pytest.mark.parametrize("apart_s", [0.5, 3600])
+def test_the_next_file_of_a_folder_may_come_from_another_machine(tmp_path: Path, apart_s: float):
+    for name, frames in {
+        "a": [trade(1, steady_s=100), trade(2, wall_s=1, steady_s=101)],
+        "b": [trade(3, wall_s=1 + apart_s, steady_s=7), trade(4, wall_s=2 + apart_s, steady_s=8)],
+    }.items():
+        with RecordingWriter(tmp_path / f"{name}.parquet") as writer:
+            writer.write(frames)
+    timeline = load_timeline([tmp_path])
+    assert timeline.trade_ids.tolist() == [1, 2, 3, 4]
+    assert (timeline.due_ns / NS_PER_S).tolist() == [0.0, 1.0, 1.0 + apart_s, 2.0 + apart_s]
