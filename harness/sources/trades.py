@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -184,7 +183,7 @@ def normalised(path: Path, tally: Tally, symbol: str) -> Iterator[Frame]:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     with files.opened(path) as stream:
-        yield from enumerate(csv.reader(io.TextIOWrapper(stream, "utf-8", newline="")), start=1)
+        yield from enumerate(csv.reader(line.decode("utf-8", "replace") for line in stream), start=1)
 
 
 def _no_row(path: Path, number: int, row: list[str], expected: str) -> RecordingError:

@@ -1,0 +1,90 @@
+"""import, export, inspect, verify and synth, as a user types them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli import main
+from harness.cli.inspect_ import plot
+from harness.recording import open_recording
+
+
+@pytest.fixture
+def market(tmp_path):
+    path = tmp_path / "market.parquet"
+    assert main(["synth", "--frames", "300", "--seed", "4", "--out", str(path), "--side-file"]) == 0
+    return path
+
+
+def test_a_side_file_tells_what_a_recording_is(market):
+    about = json.loads(market.with_suffix(".json").read_text())
+    assert about["frame_count"] == 300
+    assert "synthetic" in about["source"]
+    assert len(about["sha256"]) == 64
+
+
+def test_exporting_and_importing_gives_back_every_frame(market, tmp_path, capsys):
+    assert main(["export", str(market), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")]) == 0
+    assert main(["import", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "b.parquet")]) == 0
+    assert list(open_recording(tmp_path / "b.parquet").frames()) == list(open_recording(market).frames())
+    assert "JSON lines, 300 frames" in capsys.readouterr().out
+
+
+def test_archive_csv_holds_every_trade(market, capsysbinary):
+    capsysbinary.readouterr()
+    assert main(["export", str(market), "--to", "csv"]) == 0
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert len(lines) == 300
+    assert lines[0].startswith(b"3120000001,913")
+
+
+def test_inspect_shows_what_is_inside(market, capsys):
+    assert main(["inspect", str(market)]) == 0
+    shown = capsys.readouterr().out
+    for part in ("300 data frames", "BTCUSDT 300", "frames per second", "synthetic", "3120000300"):
+        assert part in shown
+    assert main(["inspect", str(market), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["by_symbol"] == {"BTCUSDT": 300}
+
+
+def test_verify_exits_with_one_when_the_content_is_not_what_was_written(market, capsys):
+    assert main(["verify", str(market)]) == 0
+    assert "300 rows, whole" in capsys.readouterr().out
+    damaged = bytearray(market.read_bytes())
+    damaged[len(damaged) // 4] ^= 1
+    market.write_bytes(bytes(damaged))
+    assert main(["verify", str(market)]) in {1, 2}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["verify", "none.parquet"], ["inspect", "none.parquet"], ["export", "none.parquet", "--to", "csv"],
+        ["import", "none.csv", "--out", "x"], ["synth", "--out", "x.parquet"],
+        ["synth", "--frames", "1", "--profile", "norml", "--out", "x.parquet"],
+        ["synth", "--duration", "soon", "--out", "x.parquet"],
+        ["synth", "--frames", "1", "--out", "no/where/x.parquet"],
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_exit_two(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(line) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("harness: ")
+    assert len(said.splitlines()) == 1
+
+
+def test_one_bad_file_among_many_loses_nothing_of_the_others(market, tmp_path, capsys):
+    main(["export", str(market), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")])
+    (tmp_path / "bad.bin").write_text("nonsense")
+    assert main(["import", str(tmp_path / "bad.bin"), str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert len(open_recording(tmp_path / "out" / "a.parquet")) == 300
+
+
+def test_a_plot_shows_a_burst_of_one_second_however_long_the_tape():
+    counts = [1] * 5000
+    counts[2500] = 900
+    assert any("900" in line for line in plot(counts, width=60))
+    assert plot([], width=60) == []
