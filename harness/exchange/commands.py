@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.actions import Link  # noqa: TC001 - msgspec reads the annotation
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,10 +30,18 @@ class Below(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Relink(msgspec.Struct, frozen=True):
+    """From this place in the output on, the link behaves so: what was sent before is not touched by it."""
+
+    link: Link
+
+
 Command = Fin | Reset
 Outgoing = bytes | memoryview | Fin | Reset
-"""What goes through the link."""
-Produced = bytes | memoryview | Fin | Reset | Below
+"""What comes out of the link."""
+Pushed = bytes | memoryview | Fin | Reset | Relink
+"""What goes into it."""
+Produced = bytes | memoryview | Fin | Reset | Below | Relink
 """What a connection makes."""
 
 

@@ -17,7 +17,7 @@ import msgspec
 from harness import seeds
 from harness.actions import NO_FAULT, Manners
 from harness.exchange import binance, wire
-from harness.exchange.commands import Fin, Reset, Timers
+from harness.exchange.commands import Fin, Relink, Reset, Timers
 from harness.exchange.http import Answer, BadRequest, RequestReader, render_head, render_reply
 from harness.exchange.link import Shaper
 from harness.exchange.session import Session
@@ -55,7 +55,7 @@ class ExchangeConnection:
         self.number = exchange.take_side_number() if number is None else number
         self.manners: Manners = exchange.manners(self.number)
         rng = seeds.derive(exchange.settings.seed, "link", self.number)
-        self.link = Shaper(lambda: self.manners.link, rng, now_ns)
+        self.link = Shaper(self.manners.link, rng, now_ns)
         self.writable = True
         """Set by the transport: False while its buffers are full. Nothing is produced meanwhile."""
         self.state = "http"
@@ -86,8 +86,9 @@ class ExchangeConnection:
     def refused(self, stage: str, how: str, now_ns: int) -> None:
         """Note that the transport did not let the connection past a stage, as its manners wanted."""
         self._classify(rest=False)
-        # A stall lasts: no deadline of ours ends it.
-        self.timers.cancel(self._idle_timer)
+        if how in {"stall", "hang", "blackhole"}:
+            # It lasts: no deadline of ours ends it.
+            self.timers.cancel(self._idle_timer)
         self.write(Refused(at_ns=now_ns, connection=self.number, stage=stage, how=how))
 
     def receive_data(self, data: bytes, now_ns: int) -> None:
@@ -202,6 +203,8 @@ class ExchangeConnection:
         self.state = "over"
         self._stop_playing()
         self.timers.clear()
+        if isinstance(command, Fin) and self.manners.tls.farewell == "ragged":
+            command = Fin(ragged=True)
         self.out.append(command)
         if isinstance(command, Fin):
             # A client that never sends its own FIN would keep the socket for ever.
@@ -269,6 +272,7 @@ class ExchangeConnection:
         if self.number < 0:
             self.number, self._ended = self.exchange.take_number(), False
             self.manners = self.exchange.manners(self.number)
+            self.out.append(Relink(self.manners.link))
             self.exchange.connections[self.number] = self
         self._classify(rest=False)
         self.timers.cancel(self._idle_timer)
@@ -392,6 +396,7 @@ class ExchangeConnection:
         if self.state == "open" and self.session is not None:
             manners = self.exchange.manners(self.number)
             self.manners = msgspec.structs.replace(self.manners, control=manners.control, link=manners.link)
+            self.out.append(Relink(manners.link))
             self.session.player.replan()
 
     @property

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from harness.exchange.commands import Fin, Reset
+from harness.exchange.commands import Fin, Relink, Reset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from random import Random
 
     from harness.actions import Link
-    from harness.exchange.commands import Outgoing
+    from harness.exchange.commands import Outgoing, Pushed
 
 NS = 1_000_000_000
 
@@ -25,15 +25,15 @@ class Shaper:
     Delays, cuts, mutes and spoils what passes.
 
     Args:
-        manners: the link's manners now; they may change on the way.
+        link: the link's manners; a `Relink` that is pushed changes them.
         rng: for jitter and corruption.
         now_ns: time of the first byte that could pass.
     """
 
-    def __init__(self, manners: Callable[[], Link], rng: Random, now_ns: int) -> None:
-        self._manners = manners
+    def __init__(self, link: Link, rng: Random, now_ns: int) -> None:
+        self._link = link
         self._rng = rng
-        self._down: deque[tuple[int, Outgoing]] = deque()
+        self._down: deque[tuple[int, Pushed]] = deque()
         self._held_bytes = 0
         self._up: list[bytes] = []
         self._up_bytes = 0
@@ -43,8 +43,20 @@ class Shaper:
         self._traffic_ns = now_ns
         self._broken = False  # bytes were lost: nothing after them makes sense
         self._over = False
+        self._muted = link.mute_down
         self.ended_by = ""
         """`limit`, `idle` or `lost` once the link itself has ended the connection."""
+
+    def _relink(self, change: Relink, now_ns: int) -> None:
+        was_mute = self._link.mute_down
+        self._link = change.link
+        if not change.link.mute_down:
+            self._muted = False
+            self._down = deque(item for item in self._down if not isinstance(item[1], Relink))
+        elif not was_mute:
+            # Mute from this place on: what was sent before still comes.
+            self._muted = False
+            self._append(max(now_ns, self._last_due_ns), change)
 
     @property
     def room(self) -> bool:
@@ -54,21 +66,23 @@ class Shaper:
     @property
     def reading(self) -> bool:
         """False while the exchange must not read its socket."""
-        return self._manners().reading
+        return self._link.reading
 
-    def push(self, items: list[Outgoing], now_ns: int) -> None:
+    def push(self, items: Sequence[Pushed], now_ns: int) -> None:
         """Take what the exchange sends."""
         for item in items:
             if self._over:
                 return
-            if isinstance(item, (Fin, Reset)):
-                delay = self._manners().close_delay_ns if isinstance(item, Fin) else 0
+            if isinstance(item, Relink):
+                self._relink(item, now_ns)
+            elif isinstance(item, (Fin, Reset)):
+                delay = self._link.close_delay_ns if isinstance(item, Fin) else 0
                 self._append(max(now_ns, self._last_due_ns) + delay, item)
             else:
                 self._push_bytes(item, now_ns)
 
     def _push_bytes(self, data: bytes | memoryview, now_ns: int) -> None:
-        manners = self._manners()
+        manners = self._link
         if manners.limit_bytes >= 0:
             left = max(0, manners.limit_bytes - self._passed_bytes)
             if len(data) > left:
@@ -119,26 +133,29 @@ class Shaper:
                 return bytes(spoiled)
             spoiled[position - 1] ^= 1 << self._rng.randrange(8)
 
-    def _append(self, due_ns: int, item: Outgoing) -> None:
+    def _append(self, due_ns: int, item: Pushed) -> None:
         self._last_due_ns = max(self._last_due_ns, due_ns)
         self._down.append((due_ns, item))
-        if not isinstance(item, (Fin, Reset)):
+        if not isinstance(item, (Fin, Reset, Relink)):
             self._held_bytes += len(item)
 
     def ready(self, now_ns: int) -> list[Outgoing]:
         """What reaches the client's side now."""
-        manners = self._manners()
+        manners = self._link
         if manners.idle_kill_ns and now_ns >= self._traffic_ns + manners.idle_kill_ns and not self._over:
             self._over, self.ended_by = True, "idle"
             self._down.clear()
             return [Reset()]
         if not self._down:
             return []
-        if manners.mute_down:
+        if self._muted:
             return self._commands_of_mute()
         items: list[Outgoing] = []
         while self._down and self._down[0][0] <= now_ns:
             item = self._down.popleft()[1]
+            if isinstance(item, Relink):
+                self._muted = True
+                break
             if isinstance(item, (Fin, Reset)):
                 items.append(item)
                 continue
@@ -162,7 +179,7 @@ class Shaper:
     def receive(self, data: bytes, now_ns: int) -> bytes:
         """Take what the client sent; return what the exchange sees of it."""
         self._traffic_ns = now_ns
-        if not self._manners().mute_up:
+        if not self._link.mute_up:
             return self.released() + data
         if self._up_bytes + len(data) <= ROOM_BYTES:
             self._up.append(data)
@@ -173,15 +190,15 @@ class Shaper:
 
     def released(self) -> bytes:
         """What was held back on its way up and may pass now."""
-        if not self._up or self._manners().mute_up:
+        if not self._up or self._link.mute_up:
             return b""
         held, self._up, self._up_bytes = b"".join(self._up), [], 0
         return held
 
     def next_due_ns(self) -> int | None:
         """When `ready` has something to say next, or None."""
-        manners = self._manners()
+        manners = self._link
         due = [self._traffic_ns + manners.idle_kill_ns] if manners.idle_kill_ns and not self._over else []
-        if self._down and not manners.mute_down:
+        if self._down and not self._muted:
             due.append(self._down[0][0])
         return min(due, default=None)

@@ -8,7 +8,7 @@ import msgspec
 
 from harness.actions import NO_FAULT, NO_FRAME, Abort, Change, Close, Eof, Send, Wire, Withhold
 from harness.exchange import wire
-from harness.exchange.commands import Below, Fin
+from harness.exchange.commands import Below, Fin, Relink
 from harness.exchange.cursor import Act, Cursor, Frames
 from harness.exchange.tape import BLOCK_FRAMES, Shape, microseconds, wrapped
 from harness.ledger import Added, Changed, Sent, Subscribed, Unsubscribed, Withheld
@@ -328,6 +328,8 @@ class Player:
         before = getattr(self._line.manners, group)
         after = msgspec.structs.replace(before, **{name: value})
         self._line.manners = msgspec.structs.replace(self._line.manners, **{group: after})
+        if group == "link":
+            self._line.out.append(Relink(self._line.manners.link))
         if self._line.state == "open":
             self.reshape()
             if group == "control" and self._line.session is not None:

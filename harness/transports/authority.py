@@ -11,6 +11,7 @@ import ipaddress
 import shutil
 import ssl
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -94,7 +95,10 @@ class Authority:
                 # OpenSSL 3 lets go of old versions only at security level 0.
                 context.set_ciphers("ALL:@SECLEVEL=0")
                 context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-            context.maximum_version = _VERSIONS[manners.version_max]
+            with warnings.catch_warnings():
+                # That it is deprecated is the point.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.maximum_version = _VERSIONS[manners.version_max]
         if manners.ciphers:
             # A cipher list means TLS 1.2 and below; TLS 1.3 would pass it by.
             context.maximum_version = ssl.TLSVersion.TLSv1_2

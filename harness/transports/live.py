@@ -332,7 +332,12 @@ class LiveExchange:
                 # Out of descriptors: wait for one to come back instead of spinning.
                 time.sleep(0.01)
                 return
-            self._welcome(sock, name)
+            try:
+                self._welcome(sock, name)
+            except Exception as error:
+                self._bugs.append(error)
+                self._clients.pop(sock.fileno(), None)
+                reset_socket(sock)
 
     def _welcome(self, sock: socket.socket, name: str) -> None:
         now = clock.monotonic_ns()

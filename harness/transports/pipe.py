@@ -9,11 +9,11 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from harness.exchange.commands import Below, Fin, Reset
+from harness.exchange.commands import Below, Fin, Relink, Reset
 
 if TYPE_CHECKING:
     from harness.actions import Tls
-    from harness.exchange.commands import Outgoing, Produced
+    from harness.exchange.commands import Outgoing, Produced, Pushed
     from harness.exchange.connection import ExchangeConnection
     from harness.transports.authority import Authority
 
@@ -181,11 +181,20 @@ class Pipe:
         if self._eof_given:
             return
         self._eof_given = True
+        self._note_lost_handshake(now_ns)
         self.connection.receive_eof(now_ns)
 
     def receive_reset(self, now_ns: int) -> None:
         """The socket is gone."""
+        self._note_lost_handshake(now_ns)
         self.connection.receive_reset(now_ns)
+
+    def _note_lost_handshake(self, now_ns: int) -> None:
+        # Most clients that do not like a certificate just hang up.
+        if self._tls is not None and not self._tls.ready and not self._told_failure:
+            self._told_failure = True
+            certificate = self.connection.manners.tls.certificate
+            self.connection.refused("tls", "hung up" if certificate == "good" else certificate, now_ns)
 
     def advance_to(self, now_ns: int) -> None:
         """Do what is due."""
@@ -202,13 +211,13 @@ class Pipe:
             self.connection.lost(self.link.ended_by, now_ns)
         return ready
 
-    def _sealed(self, items: list[Produced]) -> list[Outgoing]:
+    def _sealed(self, items: list[Produced]) -> list[Pushed]:
         tls = self._tls
-        sealed: list[Outgoing] = []
+        sealed: list[Pushed] = []
         for item in items:
             if isinstance(item, Below):
                 sealed.append(item.data)
-            elif tls is None or isinstance(item, Reset):
+            elif tls is None or isinstance(item, (Relink, Reset)):
                 sealed.append(item)
             elif isinstance(item, Fin):
                 if not item.ragged:
