@@ -121,8 +121,11 @@ class _Index:
         self._rows: list[_Rows] = []
         self._groups: list[tuple[Part, int]] = []
         self._marks: list[tuple[int, dict[str, Any]]] = []
+        self._left: set[int] = set()
+        """Connections that the recorder or its program left by itself."""
 
     def add(self, recording: Recording) -> None:
+        self._left = set()
         clock = _Clock()
         for part, group in recording.groups():
             table = part.read(group, _INDEX)
