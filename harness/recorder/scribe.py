@@ -28,7 +28,7 @@ from harness.recording.journal import SUFFIX, Header, Journal, JournalTaken, Run
 from harness.recording.recovery import compact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from harness.frames import Frame
 
@@ -122,6 +122,7 @@ class Scribe:
         self._closed: queue.SimpleQueue[Journal | None] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         """Why nothing is written any more."""
+        self._used: set[str] = set()
         self._made_folder = not folder.exists()
         self._journal = self._begin()
         self._writer = threading.Thread(target=self._write_forever, name="harness-journal", daemon=True)
@@ -289,7 +290,8 @@ class Scribe:
     def _begin(self) -> Journal:
         wall, now = clock.wall_ns(), clock.monotonic_ns()
         while True:
-            target = free_name(self.folder, self._name(wall))
+            target = free_name(self.folder, self._name(wall), self._used)
+            self._used.add(target)
             path = self.folder / (target + SUFFIX)
             words = {"target": target, "identity": uuid.uuid4().hex, "started_at_ns": wall}
             try:
@@ -327,11 +329,11 @@ class Scribe:
                     journal.close()
 
 
-def free_name(folder: Path, name: str) -> str:
-    """A file name that neither a recording nor a journal in the folder has."""
+def free_name(folder: Path, name: str, used: Collection[str] = ()) -> str:
+    """A file name that neither a recording nor a journal in the folder has, and that was not used before."""
     path = Path(name)
     number = 1
-    while (folder / name).exists() or (folder / (name + SUFFIX)).exists():
+    while name in used or (folder / name).exists() or (folder / (name + SUFFIX)).exists():
         number += 1
         name = f"{path.stem}-{number}{path.suffix}"
     return name

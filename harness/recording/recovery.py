@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from datetime import UTC, datetime
+from glob import escape
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -188,8 +189,10 @@ class _Parts:
 
         if path not in self._writers:
             path.parent.mkdir(parents=True, exist_ok=True)
+            place = _free(path)
+            _clear(path, place)
             self._writers[path] = RecordingWriter(
-                _free(path), endpoint=self._header.endpoint, symbols=symbols, source=self._header.source
+                place, endpoint=self._header.endpoint, symbols=symbols, source=self._header.source
             )
         return self._writers[path]
 
@@ -201,10 +204,10 @@ class _Parts:
             if writer.path != path:
                 # The name was taken: by a recording of somebody's, or by our own, finished just before a
                 # crash that left its journal behind. Twice the same would be a market that trades double.
-                if _same(path, writer.path):
+                twin = _twin(path, writer.path)
+                made[-1] = twin or writer.path
+                if twin:
                     writer.path.unlink()
-                else:
-                    made[-1] = writer.path
         return made
 
     def discard(self) -> None:
@@ -221,10 +224,38 @@ def _free(path: Path) -> Path:
     return found
 
 
+def _clear(path: Path, place: Path) -> None:
+    # What an earlier attempt left half written. The name in the journal is ours alone, as we hold
+    # the journal's lock; another name only if whoever began it is dead.
+    for name in {path.name, place.name}:
+        for stump in path.parent.glob(f".{escape(name)}.*.part"):
+            if name == path.name or not _is_alive(stump.name.split(".")[-2]):
+                stump.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    if os.name != "posix" or not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _twin(path: Path, made: Path) -> Path | None:
+    candidates = sorted(path.parent.glob(f"{escape(path.stem)}*{path.suffix}"))
+    return next((other for other in candidates if other != made and _same(other, made)), None)
+
+
 def _same(one: Path, other: Path) -> bool:
     from harness.recording import open_recording  # noqa: PLC0415
 
     try:
+        if open_recording(one).metadata.frame_count != open_recording(other).metadata.frame_count:
+            return False
         pairs = zip_longest(open_recording(one).frames(), open_recording(other).frames())
         return all(a == b for a, b in pairs)
     except RecordingError:

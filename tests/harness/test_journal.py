@@ -188,6 +188,15 @@ def test_a_journal_that_a_running_recorder_holds_is_not_touched(tmp_path: Path) 
     assert list(open_recording(tmp_path / "a.parquet").frames()) == make_frames(4)
 
 
+def test_what_a_compaction_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.parquet.journal", HEADER) as journal:
+        journal.append(make_frames(10))
+    (tmp_path / ".a.parquet.4711.part").write_bytes(b"half of it")
+    (tmp_path / ".another.parquet.4711.part").write_bytes(b"somebody's")
+    assert recover(tmp_path) == [tmp_path / "a.parquet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".another.parquet.4711.part", "a.parquet"]
+
+
 def test_recovery_does_not_overwrite_a_recording_of_that_name(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"somebody's own")
     with Journal(tmp_path / "a.parquet.journal", HEADER) as journal:

@@ -188,6 +188,9 @@ async def test_connections_are_handed_over_before_they_are_cut_and_nothing_is_lo
     assert rows(frames, "gap") == []
     assert ids(frames) == list(range(2000))
     assert recorder.health.duplicates_removed > 0
+    # What the recorder ended by itself is no event of the exchange: a replay does not repeat it.
+    marks = [mark.kind for path in recorder._scribe.paths for mark in open_recording(path).timeline().marks]
+    assert set(marks) == {"open"}
 
 
 async def test_an_announced_shutdown_is_answered_by_a_new_connection_first(tmp_path: Path) -> None:
