@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.quality.table import CONTROLS, PLANTED, SOUND, SOUND_FAULTS
+from tests.quality import page
+from tests.quality.table import CONTROLS, NOT_YET, PLANTED, SOUND, SOUND_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,3 +83,14 @@ def test_faulty_subject_says_what_its_bug_is_and_where_it_comes_from(subject: st
 
     for heading in ("Bug: ", "Real failure: ", "Sound twin: "):
         assert f"\n{heading}" in docstring, f"{subject} does not say: {heading}"
+
+
+def test_every_real_failure_is_planted_or_has_a_reason() -> None:
+    numbers = {number for row in PLANTED for number in page.failures_of(row)}
+
+    assert numbers <= set(page.real_failures())
+    assert set(page.real_failures()) - numbers == set(NOT_YET)
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(), "run python -m tests.quality.page"
