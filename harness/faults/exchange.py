@@ -226,7 +226,7 @@ class RateLimit(Habit, frozen=True, tag="exchange.rate_limit"):
     One message too many is closed with 1008 `Too many requests`.
     """
 
-    limit: Annotated[int, msgspec.Meta(ge=0)] = 1
+    limit: Count = 1
     """Messages per rolling second; pings and pongs count."""
 
     def changes(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from harness.actions import Action, Send, Wire
+from harness.actions import Action, Change, Send, Wire
 from harness.faults.base import Context, Cut, Duration, Edit, Greeting, Habit, Strike, changed, wire_behind
 from harness.faults.wire import CONTINUATION, PING, PONG, TEXT, ws_frame
 from harness.faults.ws_close import (
@@ -408,7 +408,16 @@ class PingFlood(Cut, frozen=True, tag="ws.ping_flood"):
 
     def after(self, strike: Strike, context: Context) -> Sequence[Action]:
         data = b"".join(ws_frame(PING, b"%d" % number) for number in range(self.pings))
-        return [wire_behind(data, strike, context)]
+        # The pongs are asked for, so they must not be held against the client's allowance of messages.
+        lift = Change(
+            due_ns=strike.due_ns,
+            field="control.message_limit",
+            value=0,
+            fault=context.index,
+            frame=strike.frame,
+            strike=strike.number,
+        )
+        return [lift, wire_behind(data, strike, context)]
 
 
 class UnsolicitedPong(Cut, frozen=True, tag="ws.unsolicited_pong"):

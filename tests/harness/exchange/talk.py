@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from harness.exchange import Exchange, ExchangeSettings, Fin, Reset
-from harness.exchange.commands import Below
+from harness.exchange.commands import Below, Fin, Relink, Reset
 from harness.ledger import Ledger
 from harness.timeline import Timeline
 
@@ -191,6 +191,8 @@ class Talk:
         for item in self.line.data_to_send():
             if isinstance(item, (Fin, Reset)):
                 self.commands.append("FIN" if isinstance(item, Fin) else "RST")
+                continue
+            if isinstance(item, Relink):
                 continue
             data = item.data if isinstance(item, Below) else bytes(item)
             self.raw += data

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.actions import Link
-from harness.exchange.commands import Fin, Reset
+from harness.exchange.commands import Fin, Relink, Reset
 from harness.exchange.link import ROOM_BYTES, Shaper
 from tests.harness.exchange.talk import MS, S
 
@@ -16,7 +16,7 @@ from tests.harness.exchange.talk import MS, S
 class Line:
     def __init__(self, **manners):
         self.manners = Link(**manners)
-        self.shaper = Shaper(lambda: self.manners, Random(1), 0)
+        self.shaper = Shaper(self.manners, Random(1), 0)
 
     def until(self, now):
         """Everything that arrives until then, with its time."""
@@ -87,7 +87,7 @@ def test_a_mute_link_holds_back_and_lets_go_later():
     line = Line(mute_down=True)
     line.shaper.push([b"held", Fin()], 0)
     assert line.until(S) == []
-    line.manners = Link()
+    line.shaper.push([Relink(Link())], 0)
     assert line.until(S) == [(0, b"held"), (0, Fin())]
 
 
@@ -97,7 +97,7 @@ def test_a_mute_link_that_lost_bytes_never_comes_back():
     for _ in range(20):
         line.shaper.push([b"x" * (ROOM_BYTES // 8)], 0)
     assert line.shaper.room, "time goes on for the exchange"
-    line.manners = Link()
+    line.shaper.push([Relink(Link())], 0)
     assert line.until(S)[-1][1] == Reset()
     assert line.shaper.ended_by == "lost"
 
@@ -106,7 +106,7 @@ def test_what_the_client_sends_into_a_mute_link_arrives_when_it_ends():
     line = Line(mute_up=True)
     assert line.shaper.receive(b"one", 0) == b""
     assert line.shaper.released() == b""
-    line.manners = Link()
+    line.shaper.push([Relink(Link())], 0)
     assert line.shaper.receive(b"two", 0) == b"onetwo"
 
 
@@ -130,3 +130,12 @@ def test_a_slow_close_delays_the_fin_only():
     line = Line(close_delay_ns=S)
     line.shaper.push([b"x", Fin()], 0)
     assert line.until(5 * S) == [(0, b"x"), (S, Fin())]
+
+
+def test_a_change_of_the_link_leaves_alone_what_was_sent_before_it():
+    line = Line()
+    line.shaper.push([b"before", Relink(Link(mute_down=True)), b"behind"], 0)
+    assert line.until(S) == [(0, b"before")]
+    slow = Line()
+    slow.shaper.push([b"before", Relink(Link(latency_ns=S // 2)), b"behind"], 0)
+    assert slow.until(S) == [(0, b"before"), (S // 2, b"behind")]
