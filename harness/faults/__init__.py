@@ -29,11 +29,14 @@ _CATALOGUE: dict[str, type[Fault]] = {}
 def catalogue() -> dict[str, type[Fault]]:
     """Every kind by its name `layer.kind`, in layer order and, within a layer, as its file lists them."""
     if not _CATALOGUE:
+        # Filled at once: runs are prepared in several threads, and none may see half of it.
+        kinds: dict[str, type[Fault]] = {}
         for layer in LAYERS:
             module = importlib.import_module(f"harness.faults.{layer}")
             for value in vars(module).values():
                 if inspect.isclass(value) and issubclass(value, Fault) and name_of(value).startswith(f"{layer}."):
-                    _CATALOGUE[name_of(value)] = value
+                    kinds[name_of(value)] = value
+        _CATALOGUE.update(kinds)
     return dict(_CATALOGUE)
 
 
