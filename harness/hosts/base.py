@@ -21,6 +21,7 @@ class Ride(Protocol):
     over: threading.Event
     """Set when the observation is closed: the host should stop the subject."""
     start_is_async: bool
+    can_stop: bool
     settings: Any
     """Settings of the `host.*` fault; None when it has none."""
 
@@ -106,12 +107,16 @@ async def live(ride: Ride, meanwhile: Awaitable[Any] | None = None) -> None:
     starting = asyncio.ensure_future(start(ride))
     other = asyncio.ensure_future(meanwhile) if meanwhile is not None else None
     await until_over(ride)
-    await stop(ride)
+    if ride.can_stop:
+        await stop(ride)
     for task in (starting, other):
         if task is not None and not task.done():
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+    if not ride.can_stop:
+        # Cancelling is then the way to stop it.
+        await stop(ride)
 
 
 def run_sync(ride: Ride) -> None:

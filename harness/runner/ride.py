@@ -78,6 +78,11 @@ class SubjectRide:
         method = getattr(self.subject, self.anatomy.start)
         return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
+    @property
+    def can_stop(self) -> bool:
+        """Whether the subject has a way to be stopped."""
+        return bool(self.anatomy.stop)
+
     def renew(self) -> None:
         """Make a fresh subject and watch it."""
         self._strong = load(self._spec, self._path)
@@ -133,7 +138,7 @@ class SubjectRide:
             # A library's thread may still be on its way out.
             time.sleep(TURN_S)
             patience_s -= TURN_S
-        for text in left:
+        for text in left if self.can_stop else ():
             self._write(Noted(at_ns=now_ns, what="left behind", text=text))
         self.finished.set()
 

@@ -323,7 +323,7 @@ class Worker:
 
     def _stop_subject(self) -> None:
         self.ride.over.set()
-        if self.scenario.host_kind not in hosts.SOUND:
+        if self.scenario.host_kind not in hosts.SOUND or any(isinstance(e, Exited) for e in self.ledger):
             return  # how to stop under a host that is broken is not the subject's problem
         if not self.ride.start_returned and not self.ride.start_is_async:
             # start() still holds its thread, as `run_forever()` does: stop() comes from another one.
