@@ -93,8 +93,10 @@ class RestTrades:
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
-            verify = self._ssl_context or ssl.create_default_context()
-            loopback = is_loopback(urlsplit(self._url).hostname)
+            parts = urlsplit(self._url)
+            # Reading the machine's certificates takes a while, and is for nothing without TLS.
+            verify = self._ssl_context or (ssl.create_default_context() if parts.scheme == "https" else False)
+            loopback = is_loopback(parts.hostname)
             self._client = httpx.AsyncClient(timeout=_REQUEST_TIMEOUT_S, trust_env=not loopback, verify=verify)
         return self._client
 

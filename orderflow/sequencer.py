@@ -118,6 +118,9 @@ class Sequencer:
         trade_id = trade.agg_trade_id
         if self.last_id is None:
             if self.holding:
+                if trade_id in self._held:
+                    self.duplicates += 1
+                    return "duplicate"
                 self._held[trade_id] = trade
                 return "held"
             return self._step(trade, now_ns)
@@ -212,6 +215,10 @@ class Sequencer:
             How many trades became ready from this page itself.
         """
         filled = 0
+        if self.last_id is None and self._held:
+            # Of what came before the first trade of the stream; the rest the stream brings itself.
+            first_held = min(self._held)
+            page = [item for item in page if item.agg_trade_id < first_held]
         for item in page:
             trade_id = item.agg_trade_id
             if self.last_id is not None and trade_id != self.last_id + 1:

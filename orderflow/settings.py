@@ -35,7 +35,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stall_timeout_s: float = 30.0
     """No new trade for so long is looked into. Liquid pairs have real gaps of 15 to 25 s (measured on LTCUSDT,
     June 2025), so less would cry wolf."""
-    quiet_timeout_s: float = 45.0
+    quiet_timeout_s: float = 60.0
     """A market that REST confirms to be quiet is reported, and connected to afresh, after so long; then after
     twice, four times, ... as long."""
     max_lag_s: float = 10.0

@@ -43,6 +43,8 @@ _PROXY_IS_AN_OPTION = "proxy" in inspect.signature(connect.__init__).parameters
 # A synchronous callback may keep the event loop for so long before others get their turn.
 _TURN_NS = 20_000_000
 _RECEIVE_TURN = 64
+# Health waits so long for REST to say whether a silence is one.
+_PROBE_S = 10.0
 
 
 class LostTrades(msgspec.Struct, frozen=True):
@@ -203,9 +205,10 @@ class SymbolFeed:
         self.connected_at_s = time.monotonic()
         self.connected = True
         logger.info(f"🐋 Connected to {self.symbol} aggTrades stream")
+        # The first trades wait until REST has told what was traded between connecting and them.
+        self.sequencer.holding = self.sequencer.last_id is None and self._settings.backfill
         if self.connections > 1:
             # Nothing is replayed on a new connection: what passed meanwhile is a gap, known before the next trade.
-            self.sequencer.holding = self.sequencer.last_id is None and self._settings.backfill
             self._want_catch_up(open_ended=True)
 
     def _pause_s(self, explanation: Explanation) -> float:
@@ -223,8 +226,8 @@ class SymbolFeed:
         down_s = now_s - self.down_since_s
         level = logging.ERROR if down_s >= self._settings.down_error_s else explanation.level
         self.last_trouble = self._abort_reason or explanation.text
-        last_id = self.sequencer.last_id
-        missed = "nothing has been received yet" if last_id is None else f"trades from id {last_id + 1} on are missing"
+        newest_id = max(self._highest_stream_id, self.sequencer.last_id or -1)
+        missed = "nothing has been received yet" if newest_id < 0 else f"trades from id {newest_id + 1} on are missing"
         logger.log(
             level,
             "⚠️ %s aggTrades stream: %s: %s; no data for %.1f s, %s; next attempt (%d) in %.1f s",
@@ -281,14 +284,6 @@ class SymbolFeed:
         elif outcome == "held":
             self._on_held()
         elif outcome == "suspect":
-            self._say(
-                logging.WARNING,
-                "suspect",
-                "%s: trade %d is not plausible (%s); REST is asked before it counts",
-                self.symbol,
-                trade_id,
-                sequencer.suspect_reason,
-            )
             self._note_hole()
             self._want_catch_up()
         elif outcome in {"backwards", "far", "reset"}:
@@ -314,7 +309,8 @@ class SymbolFeed:
 
     def _on_held(self) -> None:
         if self.sequencer.last_id is None:
-            return  # holding, until REST has told what came before
+            self._want_catch_up(open_ended=True)
+            return
         self._note_hole()
         if self.sequencer.full:
             self._lose(f"{self.sequencer.held_count} later trades were waiting")
@@ -380,7 +376,16 @@ class SymbolFeed:
             if grace_s:
                 await asyncio.sleep(grace_s)
             hole = sequencer.hole()
-            if hole is not None and sequencer.suspect is None:
+            if sequencer.suspect is not None:
+                self._say(
+                    logging.WARNING,
+                    "suspect",
+                    "⚠️ %s: trade %d is not plausible (%s); REST is asked before it counts",
+                    self.symbol,
+                    sequencer.suspect.agg_trade_id,
+                    sequencer.suspect_reason,
+                )
+            elif hole is not None:
                 self._say(
                     logging.WARNING,
                     "gap",
@@ -419,6 +424,12 @@ class SymbolFeed:
                     continue
             except BackfillError as error:
                 trouble = str(error)
+                if sequencer.holding and sequencer.held_count and self.connections == 1:
+                    # Nothing is known to be missing, and a program waits in start().
+                    logger.info(
+                        "%s: what was traded just before the first trade cannot be learnt: %s", self.symbol, error
+                    )
+                    break
                 left_s = deadline_s - time.monotonic()
                 if error.retry_after_s is not None and error.retry_after_s > left_s:
                     self._lose(trouble)
@@ -593,6 +604,11 @@ class SymbolFeed:
         """Monotonic time of the last new trade on this connection, or of its beginning."""
         return max(self.last_stream_at_s or 0.0, self.connected_at_s)
 
+    @property
+    def quiet_confirmed(self) -> bool:
+        """REST has said, since the last trade, that there are none."""
+        return self.quiet_confirmed_at_s is not None
+
     async def _probe(self) -> None:
         """Silence: ask REST whether the market is silent too."""
         settings, ws = self._settings, self._ws
@@ -645,7 +661,7 @@ class SymbolFeed:
             reasons.append(f"{what}{': ' + self.last_trouble if self.last_trouble else ''}")
         elif age_s >= settings.quiet_timeout_s:
             reasons.append(f"no trade for {age_s:.1f} s")
-        elif age_s >= settings.stall_timeout_s and self.quiet_confirmed_at_s is None:
+        elif age_s >= settings.stall_timeout_s + (_PROBE_S if self._probing else 0.0) and not self.quiet_confirmed:
             reasons.append(f"no trade for {age_s:.1f} s on an open connection")
         elif self.stream_trades == 0 and age_s >= settings.start_timeout_s:
             reasons.append(f"connected for {age_s:.1f} s, and not one trade yet")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orderflow.binance_aggtrades_stream import BinanceAggTradesStream
 from orderflow.settings import StreamSettings
 from tests.orderflow.scripted_exchange import ScriptedExchange
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 MS = 0.001
 """All durations in the tests are multiples of this."""
@@ -20,8 +25,8 @@ def quick(**changes):
         "open_timeout_s": 10_000 * MS, "start_timeout_s": 10_000 * MS, "stop_timeout_s": 1000 * MS,
         "close_timeout_s": 100 * MS,
         "stall_timeout_s": 60_000 * MS, "quiet_timeout_s": 90_000 * MS, "callback_timeout_s": 100 * MS,
-        "backoff_first_s": 5 * MS, "backoff_max_s": 20 * MS, "reorder_grace_s": 10 * MS, "backfill_timeout_s": 10_000 * MS,
-        "loop_timeout_s": 1000 * MS, "remark_interval_s": 50 * MS,
+        "backoff_first_s": 5 * MS, "backoff_max_s": 20 * MS, "reorder_grace_s": 10 * MS,
+        "backfill_timeout_s": 10_000 * MS, "loop_timeout_s": 20_000 * MS, "remark_interval_s": 50 * MS,
     }  # fmt: skip
     return StreamSettings(**{**values, **changes})
 

@@ -130,6 +130,16 @@ def test_while_holding_the_oldest_of_all_comes_first():
     assert numbers(sequencer) == [1, 2, 3]
 
 
+def test_rest_that_begins_later_than_the_stream_takes_nothing_away():
+    sequencer = Sequencer()
+    sequencer.holding = True
+    for number in (3, 4):
+        sequencer.offer(trade(number), 0)
+    assert sequencer.fill([trade(4), trade(5)], 0) == 0
+    sequencer.release(0)
+    assert numbers(sequencer) == [3, 4]
+
+
 def test_releasing_without_help_begins_with_what_is_held():
     sequencer = Sequencer()
     sequencer.holding = True

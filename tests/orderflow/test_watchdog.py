@@ -43,13 +43,23 @@ def distant_exchange():
     loop.close()
 
 
+def make_service(exchange, loop_timeout_s):
+    urls = {"stream_url": exchange.stream_url, "rest_url": exchange.rest_url}
+    return OrderFlowService(settings=quick(loop_timeout_s=loop_timeout_s, **urls))
+
+
 @pytest.fixture
 def service(distant_exchange):
-    service = OrderFlowService(
-        settings=quick(
-            stream_url=distant_exchange.stream_url, rest_url=distant_exchange.rest_url, loop_timeout_s=100 * MS
-        )
-    )
+    """Notices at once that its loop does not run."""
+    service = make_service(distant_exchange, 100 * MS)
+    yield service
+    asyncio.run(service.stop())
+
+
+@pytest.fixture
+def patient_service(distant_exchange):
+    """Is not alarmed when the machine is busy."""
+    service = make_service(distant_exchange, 20_000 * MS)
     yield service
     asyncio.run(service.stop())
 
@@ -121,7 +131,9 @@ def test_after_its_loop_is_gone_it_can_be_started_on_another(service, caplog):
     finish(first)
 
 
-def test_it_is_quiet_when_all_is_well_and_ends_with_stop(service, caplog):
+def test_it_is_quiet_when_all_is_well_and_ends_with_stop(patient_service, caplog):
+    service = patient_service
+
     async def main():
         await service.start(["btcusdt"])
         await asyncio.sleep(300 * MS)
@@ -132,7 +144,8 @@ def test_it_is_quiet_when_all_is_well_and_ends_with_stop(service, caplog):
     until(lambda: not any(isinstance(thread, Watchdog) for thread in threading.enumerate()))
 
 
-def test_a_service_in_a_thread_with_its_own_loop_is_sound(service, caplog):
+def test_a_service_in_a_thread_with_its_own_loop_is_sound(patient_service, caplog):
+    service = patient_service
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
