@@ -134,3 +134,14 @@ def reset_socket(sock: socket.socket) -> None:
     except OSError:
         pass
     sock.close()
+
+
+def has_left(sock: socket.socket) -> bool:
+    """Whether the client has closed, as the kernel knows it; False where it cannot be asked."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        # The first byte of tcp_info is the state; 1 is ESTABLISHED (linux/tcp.h).
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != 1
+    except OSError:
+        return True

@@ -23,7 +23,7 @@ from harness.errors import HarnessBug, UsageError
 from harness.exchange.core import Exchange
 from harness.ledger import Ledger
 from harness.transports.authority import Authority
-from harness.transports.client import Client, reset_socket
+from harness.transports.client import Client, has_left, reset_socket
 from harness.transports.gate import Gate
 from harness.transports.pipe import Pipe, TlsSide
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NS = 1_000_000_000
+LEFT_CHECK_NS = NS // 4
+"""How often a connection that is not read is asked whether its client is still there."""
 READ_BYTES = 64 * 1024
 OUT_BYTES_MAX = 512 * 1024
 """Above this a connection produces nothing more, and is not read, until its socket has taken some."""
@@ -421,6 +423,13 @@ class LiveExchange:
         if client.out and not client.reset_by_ns:
             interest |= selectors.EVENT_WRITE
         self._set_interest(client, interest)
+        if not pipe.reading:
+            # Nobody reads the socket, so whether the client is still there must be asked.
+            if has_left(client.sock):
+                pipe.receive_reset(now)
+                self._drop(client, reset=True)
+                return
+            due = min(due or now + LEFT_CHECK_NS, now + LEFT_CHECK_NS)
         if client.reset_by_ns:
             due = now + NS // 1000
         if client.doom_ns:
