@@ -318,6 +318,7 @@ PLANTED = (
     Planted(
         subject="window_by_receipt",
         faults=("timing.stall_then_burst:duration=2500ms@frame=40",),
+        tape="long",
         twin="detector",
         check="metrics",
         stage="metrics",
