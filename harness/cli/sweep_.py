@@ -1,0 +1,45 @@
+"""`harness sweep`: search fault plans for silent failures, and shrink them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.run_ import add_scenario_options, scenario_of
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    add_scenario_options(parser)
+    parser.add_argument("--runs", type=int, required=True, metavar="N", help="plans to try")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler whose workers judge the runs")
+    parser.add_argument("--out", default="found", metavar="DIR", help="where reproducers are kept, as plans [found]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, shrink, keep; 1 when something silent was found."""
+    from harness import sweep
+    from harness.cli._progress import Progress
+    from harness.errors import UsageError
+    from harness.recording import load_timeline
+
+    if args.runs < 1:
+        raise UsageError("--runs must be at least 1")
+    base = scenario_of(args)
+    timeline = load_timeline(list(base.recordings))
+    frames = timeline.frame_at(base.duration_ns) if base.duration_ns else len(timeline)
+    print(f"seed {base.seed}, {args.runs} plans", file=sys.stderr)
+    with sweep.make_executor(args.jobs, args.cluster) as executor, Progress(args.runs, args.jobs) as progress:
+        swept = sweep.sweep(base, runs=args.runs, frames=frames, executor=executor, on_result=progress.advance)
+    counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(swept.counts.items()))
+    print(f"{swept.runs} plans: {counts}")
+    for found in swept.found:
+        path = sweep.save(found, Path(args.out))
+        print(f"\nSILENT  {found.key}: {found.cause}")
+        print(f"        {', '.join(found.scenario.named_faults)}   (shrunk in {found.runs} runs, kept as {path})")
+        print(f"        reproduce: {found.scenario.reproduce()}")
+    return 1 if swept.found else 0

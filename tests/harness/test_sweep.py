@@ -1,0 +1,100 @@
+"""Sweep: what is drawn follows from the seed, and what is found is shrunk to what matters."""
+
+from __future__ import annotations
+
+import tomllib
+from concurrent.futures import Executor, Future
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import sweep
+from harness.errors import HarnessError
+from harness.faults.plan import load_plan
+from harness.runner.results import RunResult
+from harness.scenario import Scenario
+from harness.verdict import Finding, Verdict
+
+BASE = Scenario(subject="bot:Bot", recordings=("r.parquet",), seed=11)
+
+
+@given(items=st.lists(st.integers(), min_size=1, max_size=20, unique=True), data=st.data())
+@settings(deadline=None)
+def test_shrinking_keeps_exactly_what_the_failure_needs(items, data):
+    needed = set(data.draw(st.lists(st.sampled_from(items), min_size=1, max_size=4, unique=True)))
+    assert set(sweep.ddmin(items, lambda some: needed <= set(some))) == needed
+
+
+def test_the_same_seed_draws_the_same_plans_and_another_draws_others():
+    first = [sweep.draw(BASE, number, 1000) for number in range(30)]
+    assert first == [sweep.draw(BASE, number, 1000) for number in range(30)]
+    other = msgspec.structs.replace(BASE, seed=12)
+    assert [s.faults for s in first] != [sweep.draw(other, number, 1000).faults for number in range(30)]
+
+
+def test_every_layer_is_drawn():
+    drawn = {text.partition(".")[0] for number in range(200) for text in sweep.draw(BASE, number, 1000).faults}
+    assert drawn == set(sweep.LAYERS)
+
+
+def test_a_fault_is_simplified_by_leaving_out_settings_and_conditions():
+    found = sweep.simplifications("sequence.gap:count=5@frame=250")
+    assert "sequence.gap" in found
+    assert "sequence.gap@frame=250" in found
+    assert sweep.simplifications("sequence.gap") == []
+
+
+class Judging(Executor):
+    """Judges in a moment: silent exactly when a rule says so."""
+
+    def __init__(self, rule):
+        self.rule = rule
+        self.judged = 0
+
+    def submit(self, function, order):
+        assert function is sweep.judge_order
+        self.judged += 1
+        scenario = msgspec.json.decode(order, type=sweep._Order).scenario
+        future = Future()
+        verdict = Verdict(outcome="intact")
+        if self.rule(scenario):
+            finding = Finding(
+                check="stopped", stage="receive", since_s=1.0, until_s=None, recovered=False, signalled=False,
+                told_after_s=None, symbol="", lost=1, cause="nobody watches", suggestion="", evidence=(), signals=(),
+            )  # fmt: skip
+            verdict = Verdict(outcome="silent", findings=(finding,))
+        future.set_result(msgspec.json.encode(RunResult(scenario=scenario, verdict=verdict)))
+        return future
+
+
+def resets(scenario):
+    return any(text.startswith("tcp.") for text in scenario.faults)
+
+
+def test_a_sweep_finds_one_of_each_failure_and_shrinks_it(tmp_path):
+    swept = sweep.sweep(BASE, runs=60, frames=1000, executor=Judging(resets))
+    (found,) = swept.found
+    assert sum(swept.counts.values()) == 60
+    assert len(found.scenario.faults) == 1
+    assert found.scenario.faults[0].startswith("tcp.")
+    assert found.scenario.host == "host.await"
+    path = sweep.save(found, tmp_path / "found")
+    assert path.name == "stopped_receive.toml"
+    assert [str(fault) for fault in load_plan(path).faults] == list(found.scenario.faults)
+    assert "nobody watches" in tomllib.loads(path.read_text())["title"]
+    assert sweep.save(found, tmp_path / "found") != path
+
+
+def test_a_subject_that_fails_without_any_fault_is_not_searched():
+    with pytest.raises(HarnessError, match="without any fault"):
+        sweep.sweep(BASE, runs=3, frames=1000, executor=Judging(lambda _: True))
+
+
+def test_a_cluster_without_dask_is_a_clear_sentence():
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        with pytest.raises(HarnessError, match="distributed"):
+            sweep.make_executor(2, "tcp://127.0.0.1:1")
