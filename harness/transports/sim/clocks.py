@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.transports.sim.world import World
 
 real_perf_counter = time.perf_counter
-real_process_time = time.process_time
+real_sleep = time.sleep
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 NS = 1_000_000_000
 
@@ -40,7 +40,10 @@ def _patch_time(world: World, patches: Patches) -> None:
     def sleep(duration: float) -> None:
         if duration < 0:
             raise ValueError("sleep length must be non-negative")
-        world.sleep(round(duration * NS))
+        if world.mine() is None:
+            real_sleep(duration)  # a thread from before the simulation
+        else:
+            world.sleep(round(duration * NS))
 
     def broken_down(original: Any) -> Any:
         return lambda when=None: original(seconds() if when is None else when)

@@ -174,6 +174,7 @@ class SimLoop(_BaseEventLoop):  # type: ignore[misc]
             cable = self._dialled.pop(sock, None)
             if cable is None:
                 raise self._world.fence("sockets that were connected elsewhere")
+            sock.close()  # it named the connection, and has done its part
         elif host is None:
             raise ValueError("host and port was not specified and no sock specified")
         else:

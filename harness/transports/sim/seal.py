@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.transports.sim.patches import Patches
     from harness.transports.sim.world import World
 
-COLLECT_NS = 1_000_000_000
+COLLECT_NS = 2_000_000_000
 """Garbage is collected at fixed moments. By itself the interpreter would do it whenever enough was allocated, which
 differs from run to run; programs whose tasks vanish because nobody holds them do so at the next of these."""
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from harness.transports.sim.clocks import real_sleep
 from harness.transports.sim.world import NS, World
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Lock:
         if not blocking or not _worlds:
             return False
         world = _worlds[0]
+        if world.mine() is None:
+            return self._acquire_from_outside(timeout)
         until = deadline(world, timeout)
         me = world.current
         while self._held:
@@ -56,6 +59,17 @@ class Lock:
                     self._waiters.remove(me)
             if not woken and self._held:
                 return False
+        self._held = True
+        return True
+
+    def _acquire_from_outside(self, timeout: float) -> bool:
+        # A thread from before the simulation, which lives in real time and cannot take turns.
+        waited_s = 0.0
+        while self._held:
+            if 0 <= timeout <= waited_s:
+                return False
+            real_sleep(0.001)
+            waited_s += 0.001
         self._held = True
         return True
 

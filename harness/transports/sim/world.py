@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _thread
 import heapq
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -270,6 +271,14 @@ class World:
         """Let every other thread leave: each gets `SystemExit` where it waits. Time stands still meanwhile."""
         self.over = True
         self._heap.clear()
+        hook = threading.excepthook
+        threading.excepthook = lambda args: None if args.exc_type is SystemExit else hook(args)
+        try:
+            self._dismiss()
+        finally:
+            threading.excepthook = hook
+
+    def _dismiss(self) -> None:
         for _ in range(100):
             others = [strand for strand in (*self._alive(), *self._runnable) if strand is not self.main]
             if not others:
