@@ -169,7 +169,7 @@ class Player:
     def _play(self, step: Frames) -> int:
         produced = 0
         pieces = self._exchange.lap_tape(self._lap).frames(step.first, step.last, self._shape)
-        if pieces:
+        if any(pieces):
             self._line.out.extend(pieces)
             produced = sum(map(len, pieces))
             codes = None if self._live is None else tuple(sorted(self._live))
@@ -230,7 +230,7 @@ class Player:
             live = self._carried - kept - self._muted
             shape = msgspec.structs.replace(self._shape, codes=live)
             pieces = self._exchange.lap_tape(self._lap).frames(action.first, action.last, shape)
-            if pieces:
+            if any(pieces):
                 self._line.out.extend(pieces)
                 produced = sum(map(len, pieces))
                 self._line.write(
