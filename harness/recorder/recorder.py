@@ -227,10 +227,11 @@ class Recorder:
 
     def _count(self, run: Run) -> None:
         assert self._left is not None
-        if len(run.payloads) >= self._left:
-            del run.payloads[self._left :]
-            self.stop("all frames are there")
+        reached = self._left > 0 and len(run.payloads) >= self._left
+        del run.payloads[self._left :]
         self._left -= len(run.payloads)
+        if reached:
+            self.stop("all frames are there")
 
     async def _carry(self, line: Line, wire: Wire) -> None:
         settings = self.settings

@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 PENDING_BYTES_MAX = 64 << 20
 """Beyond this the sockets are not read until half of it is written."""
+BEAT_BYTES = 1 << 20
+"""So much is written at once, ahead of the beat, while it is still in the processor's cache."""
+UNSYNCED_BYTES_MAX = 16 << 20
+"""So much is made durable ahead of the beat; until then it is also held in memory."""
 RETRY_S = 1.0
 """Pause between attempts to write to a disk that refuses."""
 STOP_PATIENCE_S = 5.0
@@ -114,6 +118,10 @@ class Scribe:
         self._pending: list[Item] = []
         self._pending_bytes = 0
         self._pressed = False
+        self._trusted = True
+        self._unsynced: list[Run | Frame] = []
+        self._unsynced_bytes = 0
+        self._sync_due_ns = 0
         self._synced_bytes = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -138,6 +146,8 @@ class Scribe:
         with self._lock:
             self._pending.append(item)
             self._pending_bytes += size_bytes
+        if self._pending_bytes > BEAT_BYTES:
+            self._wake.set()
         if self._pending_bytes > PENDING_BYTES_MAX and not self._pressed:
             self._pressed = True
             self._wake.set()
@@ -186,7 +196,10 @@ class Scribe:
     def _write_forever(self) -> None:
         try:
             while not self._stopping:
-                self._wake.wait(self._interval_s)
+                pause_s = (
+                    (self._sync_due_ns - clock.monotonic_ns()) / clock.NS_PER_S if self._unsynced else self._interval_s
+                )
+                self._wake.wait(max(pause_s, 0))
                 self._wake.clear()
                 self._beat()
             self._last_beat()
@@ -202,9 +215,8 @@ class Scribe:
         with self._lock:
             items, self._pending = self._pending, []
             size, self._pending_bytes = self._pending_bytes, 0
-        if items:
-            written = self.sieve.take(items)
-            self._store(written, size)
+        if items or self._unsynced:
+            self._store(self.sieve.take(items), size)
         now = clock.monotonic_ns()
         if self._rotation.is_due(now, self._journal.size_bytes) and self._journal.frame_count and not self._stopping:
             self._rotate()
@@ -214,33 +226,46 @@ class Scribe:
         self._on_beat()
 
     def _store(self, frames: list[Run | Frame], size: int) -> None:
-        appended, trusted, deadline_ns = not frames, True, 0
+        waiting, deadline_ns = frames, 0
         while True:
             try:
-                if not trusted:
+                if not self._trusted:
                     self._restart()
-                    appended, trusted = not frames, True
-                if not appended:
-                    self._journal.append(frames)
-                    appended = True
-                self._journal.sync()
-                self._synced_bytes = self._journal.size_bytes
+                    waiting, self._unsynced, self._trusted = [*self._unsynced, *waiting], [], True
+                if waiting:
+                    self._journal.append(waiting)
+                    self._unsynced += waiting
+                    waiting = []
+                if self._must_sync(size):
+                    self._sync()
             except (OSError, RecordingError) as problem:
-                # After a failed sync the kernel may have dropped the pages, and a second sync of the same
-                # file would say that all is well. So the frames go to a new file.
-                trusted = trusted and not appended
                 self._refused(problem)
                 now = clock.monotonic_ns()
                 deadline_ns = deadline_ns or now + int(STOP_PATIENCE_S * clock.NS_PER_S)
                 if self._stopping and now > deadline_ns:
-                    left = f"the last {_count(frames)} frames are lost, all before are in the journal"
-                    raise RecordingError(
-                        self._journal.path, f"the disk refuses ({self.disk_problem}): {left}"
-                    ) from problem
+                    lost = _count(waiting) + (0 if self._trusted else _count(self._unsynced))
+                    words = f"the disk refuses ({self.disk_problem}): the last {lost} frames are lost"
+                    raise RecordingError(self._journal.path, f"{words}, all before are in the journal") from problem
                 self._nap()
                 continue
             self._accepted(frames, size)
             return
+
+    def _must_sync(self, size: int) -> bool:
+        self._unsynced_bytes += size
+        due = clock.monotonic_ns() >= self._sync_due_ns or self._unsynced_bytes >= UNSYNCED_BYTES_MAX
+        return bool(self._unsynced) and (due or self._stopping)
+
+    def _sync(self) -> None:
+        # After a failed sync the kernel may have dropped the pages, and a second sync of the same file
+        # would say that all is well. So what is not durable is kept, and then goes to a new file.
+        self._trusted = False
+        self._journal.sync()
+        self._trusted = True
+        self._synced_bytes = self._journal.size_bytes
+        self._unsynced = []
+        self._unsynced_bytes = 0
+        self._sync_due_ns = clock.monotonic_ns() + int(self._interval_s * clock.NS_PER_S)
 
     def _restart(self) -> None:
         durable = self._synced_bytes
@@ -275,15 +300,16 @@ class Scribe:
 
     def _rotate(self) -> None:
         try:
+            self._sync()
             fresh = self._begin()
-        except RecordingError as problem:
+        except (OSError, RecordingError) as problem:
             log.warning("No new journal can be begun, the old one goes on: %s", problem)
             return
         self._closed.put(self._journal)
         self._journal = fresh
 
     def _last_beat(self) -> None:
-        while self._pending:
+        while self._pending or self._unsynced:
             self._beat()
         self._on_beat()
 

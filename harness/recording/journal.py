@@ -156,10 +156,9 @@ class Journal:
 
     def append(self, frames: Iterable[Frame | Run]) -> int:
         """
-        Add frames as one block.
+        Add frames.
 
-        Either the whole block is in the file afterwards or nothing of it: after an error the same frames can be
-        given again.
+        Either all of them are in the file afterwards or none: after an error the same frames can be given again.
 
         Returns:
             How many frames there were.
@@ -167,13 +166,19 @@ class Journal:
         Raises:
             OSError: the disk is full, or failing.
         """
-        count = 0
-        for items in _blocks(frames):
-            batch = _batch(items)
-            self._put(batch)
-            self.frame_count += batch.num_rows
-            count += batch.num_rows
-        return count
+        before = self.size_bytes, self._block_count, self.frame_count
+        try:
+            for items in _blocks(frames):
+                batch = _batch(items)
+                self._put(batch)
+                self.frame_count += batch.num_rows
+        except OSError:
+            # A stump in the middle would hide every later block from a reader.
+            self.size_bytes, self._block_count, self.frame_count = before
+            os.ftruncate(self._descriptor, self.size_bytes)
+            os.lseek(self._descriptor, self.size_bytes, os.SEEK_SET)
+            raise
+        return self.frame_count - before[2]
 
     def sync(self) -> None:
         """
@@ -204,15 +209,9 @@ class Journal:
         self._writer.write_batch(batch, custom_metadata=stamp)
         block = self._sink.take()
         done = 0
-        try:
-            while done < len(block):
-                # A nearly full disk takes a part and refuses the rest at the next call.
-                done += _write(self._descriptor, block[done:])
-        except OSError:
-            # A stump in the middle would hide every later block from a reader.
-            os.ftruncate(self._descriptor, self.size_bytes)
-            os.lseek(self._descriptor, self.size_bytes, os.SEEK_SET)
-            raise
+        while done < len(block):
+            # A nearly full disk takes a part and refuses the rest at the next call.
+            done += _write(self._descriptor, block[done:])
         self.size_bytes += len(block)
         self._block_count += 1
 
