@@ -26,7 +26,7 @@ from harness.recording.format import (
     iso,
 )  # fmt: skip
 from harness.recording.locks import sync_folder
-from harness.recording.table import digest, to_table
+from harness.recording.table import digest, thinned, to_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,7 +144,7 @@ class RecordingWriter:
             if symbol:
                 self._symbols.setdefault(symbol)
         self._digests.append(digest(table))
-        self._writer.write_table(table, row_group_size=ROW_GROUP)
+        self._writer.write_table(thinned(table), row_group_size=ROW_GROUP)
 
     def _finish(self) -> None:
         about = self._metadata
