@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness import ledger as book
 from harness.checks.incident import Incident
+from harness.checks.tape import to_float
 from harness.clock import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
@@ -58,12 +60,16 @@ def find(case: Case) -> list[Incident]:
 def _taken(case: Case) -> dict[str, list[_Taken]]:
     found: dict[str, list[_Taken]] = {}
     for take in case.takes:
-        trade = take.sent or (case.tape.trade(take.frame) if take.frame >= 0 else None)
-        if trade is None or trade.time is None:
+        # What the subject took, right or wrong: whether that was right is other checks' business.
+        recorded = case.tape.trade(take.frame) if take.frame >= 0 else take.sent
+        price, quantity = to_float(take.entry.price), to_float(take.entry.quantity)
+        maker = take.entry.is_buyer_maker if recorded is None else recorded.is_buyer_maker
+        if recorded is None or recorded.time is None or price is None or quantity is None:
             continue
-        price, quantity = float(trade.price), float(trade.quantity)
-        sold = bool(trade.is_buyer_maker)
-        found.setdefault(take.symbol, []).append(_Taken(take.entry.at_ns, trade.time, price * quantity, quantity, sold))
+        if not (math.isfinite(price) and math.isfinite(quantity)):
+            continue
+        taken = _Taken(take.entry.at_ns, recorded.time, price * quantity, quantity, bool(maker))
+        found.setdefault(take.symbol, []).append(taken)
     return found
 
 
