@@ -119,13 +119,14 @@ async def _record(settings: Settings) -> int:
     from harness.recorder.health import serve_metrics
     from harness.recorder.recorder import Recorder
 
-    deliver = None
+    uploader = None
     if settings.destination:
         from harness.recorder.upload import Uploader
 
-        deliver = Uploader(settings.destination, root=settings.folder).deliver
+        uploader = Uploader(settings.destination, root=settings.folder)
+        uploader.take_along()
     with _Progress(settings) as progress:
-        recorder = Recorder(settings, deliver=deliver, on_progress=progress.show)
+        recorder = Recorder(settings, deliver=uploader.deliver if uploader else None, on_progress=progress.show)
         _on_signals(recorder)
         server = None
         if settings.metrics_port is not None:
@@ -138,8 +139,10 @@ async def _record(settings: Settings) -> int:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(server.wait_closed(), 1)
     health = recorder.health
-    for path in paths:
+    for path in uploader.uploaded if uploader else paths:
         print(path)
+    for path in uploader.waiting if uploader else ():
+        print(f"not uploaded yet: {path}; the next record with this --out takes it along", file=sys.stderr)
     gaps = f"{health.gaps} gaps, {health.backfilled} trades backfilled, {health.missing} missing"
     print(f"{health.frames} frames in {health.connections} connections, {gaps}", file=sys.stderr)
     for path in recorder.left_behind:

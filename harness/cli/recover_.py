@@ -29,6 +29,9 @@ def run(args: argparse.Namespace) -> int:
         show(one, file=sys.stdout)
 
     recover(Path(args.folder), report=report)
+    for one in seen:
+        if one.destination and one.recordings:
+            print(f"{one.journal.name}: was meant for {one.destination}; record there again to have it uploaded")
     if not seen:
         print(f"{args.folder}: nothing to recover")
     return 2 if any(one.problem and "running recorder" not in one.problem for one in seen) else 0

@@ -26,7 +26,7 @@ from harness.recorder.endpoints import public_url
 from harness.recorder.scribe import Scribe
 from harness.recorder.settings import Settings
 from harness.recorder.tap import Tap
-from harness.recorder.wire import explain, trust
+from harness.recorder.wire import explain, trust, tunnel
 from harness.recording.journal import Header
 
 if TYPE_CHECKING:
@@ -191,10 +191,11 @@ class RecordingProxy:
         pair = _Pair(Tap(origin, self._next_number, self._scribe.take), sock)
         try:
             address, dial = self._upstream(host, port)
+            through = await tunnel(address, dial, secure=secure)
+            where: dict[str, Any] = {"sock": through} if through else {"host": address, "port": dial}
             await self._loop.create_connection(
                 lambda: pair.upstream,
-                address,
-                dial,
+                **where,
                 ssl=self._trust if secure else None,
                 server_hostname=host if secure else None,
             )

@@ -135,7 +135,7 @@ class Recorder:
             source=settings.source,
             channel=settings.channel,
             partitioned=settings.partitioned,
-            destination=settings.destination,
+            destination=public_url(settings.destination) if settings.destination else "",
         )
         return Scribe(
             settings.folder,
@@ -194,7 +194,11 @@ class Recorder:
         await asyncio.gather(filler, return_exceptions=True)
         if self._backfill:
             await self._backfill.close()
-        await self._loop.run_in_executor(None, self._scribe.stop)
+        stopped = self._loop.run_in_executor(None, self._scribe.stop)
+        while not stopped.done():  # a long recording takes seconds to finish
+            self._refresh()
+            await asyncio.wait([stopped], timeout=0.5)
+        await stopped
         self.health.state = "stopped"
         self._refresh()
 

@@ -121,9 +121,7 @@ class Tap:
     def _frames(self, deframer: ws.Deframer, data: bytes, *, sent: bool) -> None:
         for opcode, payloads in deframer.receive_data(data):
             if opcode <= ws.BINARY and not sent:
-                self._take(
-                    Run(self.connection, ws.KINDS[opcode], clock.wall_ns(), clock.monotonic_ns(), payloads), len(data)
-                )
+                self._take(Run(self.connection, ws.KINDS[opcode], *clock.both_ns(), payloads), len(data))
                 continue
             for payload in payloads:
                 code, reason = ws.close_parts(payload) if opcode == ws.CLOSE else (None, "")
@@ -133,12 +131,13 @@ class Tap:
     def _note(
         self, kind: Kind, data: bytes = b"", *, sent: bool = False, code: int | None = None, text: str = ""
     ) -> None:
+        wall_ns, now_ns = clock.both_ns()
         frame = Frame(
             connection=self.connection,
             direction="sent" if sent else "received",
             kind=kind,
-            received_at_ns=clock.wall_ns(),
-            monotonic_ns=clock.monotonic_ns(),
+            received_at_ns=wall_ns,
+            monotonic_ns=now_ns,
             data=data,
             close_code=code,
             detail=text,

@@ -49,6 +49,10 @@ class Uploader:
         self._files, self._base = _open(destination)
         self._never = threading.Event()
 
+    def take_along(self) -> None:
+        """Remember the recordings that earlier runs left in the folder; they go with the next one."""
+        self.waiting += [path for path in sorted(self._root.rglob("*.parquet")) if path not in self.waiting]
+
     def deliver(self, path: Path) -> None:
         """Upload a recording, and whatever waits since an earlier failure. Never raises: what fails stays here."""
         waiting, self.waiting = [*self.waiting, path], []

@@ -92,7 +92,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what one read brought."""
-        self._at = wall, now = clock.wall_ns(), clock.monotonic_ns()
+        self._at = wall, now = clock.both_ns()
         self.last_bytes_ns = now
         try:
             self._read(data, wall, now)
@@ -216,7 +216,7 @@ class Wire(asyncio.Protocol):
         self, kind: Kind, data: bytes = b"", *, sent: bool = False, code: int | None = None, text: str = ""
     ) -> None:
         # What answers a read bears its time, so that rows are in order of time.
-        wall, now = self._at or (clock.wall_ns(), clock.monotonic_ns())
+        wall, now = self._at or clock.both_ns()
         self._take(
             Frame(
                 connection=self.number,
@@ -307,8 +307,8 @@ async def connect(number: int, line: Line, take: Take, *, cafile: str | None = N
     wire: Wire | None = None
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
-            tunnel = await _tunnel(host, port, secure=context is not None)
-            where = {"sock": tunnel} if tunnel else {"host": host, "port": port}
+            through = await tunnel(host, port, secure=context is not None)
+            where = {"sock": through} if through else {"host": host, "port": port}
             _, wire = await asyncio.get_running_loop().create_connection(
                 lambda: Wire(number, line, take),
                 ssl=context,
@@ -355,9 +355,18 @@ def explain(problem: BaseException, host: str, port: int, *, reached: bool) -> s
     return f"{where} cannot be reached: {getattr(problem, 'strerror', None) or problem}"
 
 
-async def _tunnel(host: str, port: int, *, secure: bool) -> socket.socket | None:
-    # The machine may reach the world only through a proxy (HTTPS_PROXY). This machine itself is
-    # never behind one, though client libraries try.
+async def tunnel(host: str, port: int, *, secure: bool) -> socket.socket | None:
+    """
+    Ask the machine's proxy, if it has one (HTTPS_PROXY), for a way to the world.
+
+    This machine itself is never behind one, though client libraries try.
+
+    Returns:
+        A connected socket; None when the host is to be dialled directly.
+
+    Raises:
+        NetworkError: the proxy does not let us through.
+    """
     proxies = {} if is_loopback(host) else urllib.request.getproxies()
     found = proxies.get("https" if secure else "http") or proxies.get("all")
     if not found or urllib.request.proxy_bypass(host):

@@ -390,6 +390,24 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_before_anything_is_conn
     assert capsys.readouterr().err == f"harness: {tmp_path}: cannot write here: Permission denied\n"
 
 
+@pytest.mark.slow
+@pytest.mark.live
+async def test_finished_recordings_go_to_a_store_and_those_of_earlier_runs_along_with_them(tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", tmp_path / "journal"
+    store.mkdir()
+    folder.mkdir()
+    (folder / "left.parquet").write_bytes(b"of an earlier run")
+    async with market() as feed:
+        command = [sys.executable, "-m", "harness", "record", "btcusdt", "--endpoint", feed.endpoint, "--no-backfill"]
+        command += ["--frames", "50", "--out", store.as_uri(), "--journal", str(folder)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert list(folder.iterdir()) == []
+    (store / "left.parquet").unlink()
+    assert len(ids(frames_of(store))) == 50
+
+
 # --- Disks -------------------------------------------------------------------------------------------
 
 
