@@ -42,6 +42,27 @@ def monotonic_ns() -> int:
     return _monotonic_ns()
 
 
+DRIFT_NS_MAX = 10 * NS_PER_US
+"""How far `both_ns` lets its wall time be from the machine's."""
+
+_distance_ns = _time_ns() - _monotonic_ns()
+
+
+def both_ns() -> tuple[int, int]:
+    """
+    Wall and monotonic time of one moment.
+
+    Two clocks cannot be read at once; what lies between the two readings is noise, different each time. The wall time
+    here is the monotonic one plus a distance that is kept until the wall clock has moved away from it by more than
+    `DRIFT_NS_MAX`, be it slewed or set. So equal distances mean equal clocks, which recordings store for nothing.
+    """
+    global _distance_ns  # noqa: PLW0603 - one clock for all connections of a process
+    now, wall = monotonic_ns(), wall_ns()
+    if abs(wall - now - _distance_ns) > DRIFT_NS_MAX:
+        _distance_ns = wall - now
+    return now + _distance_ns, now
+
+
 def parse_duration_ns(text: str | float) -> int:
     """
     Read a duration: `500ms`, `2s`, `1.5h`, or a plain number of seconds.
