@@ -12,6 +12,7 @@ subject that cannot be stopped must not keep its judge from speaking.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -37,6 +38,7 @@ from harness.runner.ride import SubjectRide
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
+from harness.subjects.swallowed import Swallowed
 from harness.transports.live import LiveExchange
 from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
@@ -131,6 +133,7 @@ class Worker:
         with (
             Speech(self.ledger.write, ignored_threads=OURS, echo=self.job.verbose),
             TaskWatch(self.ledger.write, ignored_threads=OURS) as self.tasks,
+            Swallowed(self.ledger.write, ignored_threads=OURS) as self.swallowed,
         ):
             self.tap = Tap(self.ledger.write, scenario.tap)
             self.ride = SubjectRide(
@@ -286,12 +289,16 @@ class Worker:
     def _close(self) -> None:
         self.tap.poll()
         self.tasks.note(self.ride.started_ns)
+        self.swallowed.note()
         subject = self.ride.subject
         if subject is not None:
             container_sizes.poll(subject, self.ledger.write)
         del subject
         closed_ns = monotonic_ns()
         self._stop_subject()
+        if self.simulation is None:
+            # What the interpreter says of tasks that nobody kept or awaited: evidence, after the observation.
+            gc.collect()
         self._flush()
         if not self.tap.found and self.ride.anatomy.start:
             self.give_up(

@@ -134,17 +134,15 @@ class Tap:
             setattr(wrapped_async, _WRAPPED, True)
             return wrapped_async
 
-        else:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs) if original is not None else None
+            if inspect.iscoroutine(result):
+                return self._after(result, original, args, kwargs)
+            self._called(original, args, kwargs, result)
+            return result
 
-            def wrapped(*args: Any, **kwargs: Any) -> Any:
-                result = original(*args, **kwargs) if original is not None else None
-                if inspect.iscoroutine(result):
-                    return self._after(result, original, args, kwargs)
-                self._called(original, args, kwargs, result)
-                return result
-
-            if original is not None:
-                functools.update_wrapper(wrapped, original, updated=())
+        if original is not None:
+            functools.update_wrapper(wrapped, original, updated=())
         setattr(wrapped, _WRAPPED, True)
         return wrapped
 
@@ -249,7 +247,8 @@ def _replace_captured(target: Any, wrapped: Callable[..., Any]) -> None:
     # A bound method handed to somebody before we came: find who holds it.
     if not isinstance(target, types.MethodType):
         return
-    same = [o for o in gc.get_objects() if isinstance(o, types.MethodType) and o is not target and o == target]
+    # `type`, not `isinstance`: a dead weak proxy among all the objects raises when it is asked for its class.
+    same = [o for o in gc.get_objects() if type(o) is types.MethodType and o is not target and o == target]
     for method in same:
         for holder in gc.get_referrers(method):
             if holder is same:

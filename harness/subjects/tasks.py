@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LIBRARIES = tuple(
     {str(Path(sysconfig.get_path(name))) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {"<frozen"}
 )
-_OURS = str(Path(__file__).resolve().parent.parent)
+OURS = str(Path(__file__).resolve().parent.parent)
 BLOCKED_NS = NS_PER_S
 """A loop that spends so long in one callback is blocked, and its keepalives with it."""
 
@@ -272,7 +272,7 @@ def _innermost(coroutine: Any) -> FrameType | None:
         )
         if frame is None:
             break
-        if best is None or not _is_library(frame.f_code.co_filename):
+        if best is None or not is_library(frame.f_code.co_filename):
             best = frame
         coroutine = (
             getattr(coroutine, "cr_await", None)
@@ -290,9 +290,9 @@ def creation_site() -> tuple[str, bool]:
     nearest_library = ""
     while frame is not None:
         filename = frame.f_code.co_filename
-        if filename.startswith(_OURS):
+        if filename.startswith(OURS):
             return nearest_library or place_of(frame), not nearest_library
-        if not _is_library(filename):
+        if not is_library(filename):
             return place_of(frame), False
         if "asyncio" not in filename:
             nearest_library = nearest_library or place_of(frame)
@@ -305,7 +305,7 @@ def where(frame: FrameType) -> str:
     """The innermost place of foreign code in a stack."""
     current: FrameType | None = frame
     while current is not None:
-        if not _is_library(current.f_code.co_filename) and not current.f_code.co_filename.startswith(_OURS):
+        if not is_library(current.f_code.co_filename) and not current.f_code.co_filename.startswith(OURS):
             return place_of(current)
         current = current.f_back
     return place_of(frame)
@@ -317,13 +317,13 @@ def place_of(frame: FrameType) -> str:
     return f"{'/'.join(path.parts[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-def _is_library(filename: str) -> bool:
+def is_library(filename: str) -> bool:
     return filename.startswith(_LIBRARIES) or "site-packages" in filename
 
 
 def _is_waiting(frame: FrameType) -> bool:
     # In the selector, or a moment away from it: the loop has nothing to do.
-    return frame.f_code.co_name in ("select", "_run_once", "poll", "run_forever") and _is_library(
+    return frame.f_code.co_name in ("select", "_run_once", "poll", "run_forever") and is_library(
         frame.f_code.co_filename
     )
 
