@@ -227,15 +227,18 @@ def test_a_second_connection_misses_its_first_moments():
 
 
 def test_a_strike_happens_once_across_connections_and_the_other_one_gets_the_recorded_bytes():
-    with serving(
-        "sequence.reorder:span=2@frame=5",
-        "payload.null@frame=9",
-        speed=1.0,
-        timeline=tape(30, step_ns=4_000_000),
-        grace_ns=300_000_000,
-    ) as live:
-        with Client(live) as one, Client(live) as two:
-            first, second = one.messages(30), two.messages(30)
+    with (
+        serving(
+            "sequence.reorder:span=2@frame=5",
+            "payload.null@frame=9",
+            speed=1.0,
+            timeline=tape(30, step_ns=4_000_000),
+            grace_ns=300_000_000,
+        ) as live,
+        Client(live) as one,
+        Client(live) as two,
+    ):
+        first, second = one.messages(30), two.messages(30)
     assert sorted(
         [first == [trade(i, step_ms=4) for i in range(30)], second == [trade(i, step_ms=4) for i in range(30)]]
     ) == [False, True]
@@ -244,4 +247,4 @@ def test_a_strike_happens_once_across_connections_and_the_other_one_gets_the_rec
 def test_frame_numbers_are_those_of_the_recording_and_times_are_untouched():
     with serving() as live, Client(live) as client:
         assert client.until_pong() == [trade(i) for i in range(30)]
-    assert START_MS == json.loads(trade(0))["E"]
+    assert json.loads(trade(0))["E"] == START_MS

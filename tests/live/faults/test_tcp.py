@@ -14,7 +14,6 @@ from tests.live.faults.wire import (
     PING,
     QUIET_S,
     Client,
-    Ended,
     entries,
     serving,
     shows,
@@ -87,14 +86,14 @@ def test_a_syn_is_never_answered():
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_connection_opens_and_says_nothing(secure):
     with serving("tcp.accept_hang#connection=1", tls=secure) as live:
-        with Client(live, upgrade=False, secure=False) if not secure else raw_tls(live) as client:
+        with Client(live, upgrade=False, secure=False) if not secure else RawTls(live) as client:
             if not secure:
                 client.ask()
             assert client.rest(timeout=QUIET_S) == (b"", "quiet")
         assert works(live, secure=secure)
 
 
-class raw_tls(Client):
+class RawTls(Client):
     """A client of the TLS port that speaks for itself."""
 
     def __init__(self, live):
@@ -310,7 +309,7 @@ def test_bits_are_flipped():
         data, _ = client.rest(timeout=QUIET_S)
     sent = b"".join(b"\x81\x7e" + len(trade(i)).to_bytes(2, "big") + trade(i) for i in range(1, 30))
     assert len(data) == len(sent)
-    wrong = [bin(a ^ b).count("1") for a, b in zip(data, sent, strict=True) if a != b]
+    wrong = [(a ^ b).bit_count() for a, b in zip(data, sent, strict=True) if a != b]
     assert 10 < len(wrong) < 300
     assert set(wrong) == {1}
 
@@ -320,7 +319,6 @@ def test_over_tls_a_flipped_bit_ends_the_connection():
         with Client(live, secure=True) as client:
             _, how = client.all_messages()
         assert how.startswith("tls: ")
-        assert works(live, secure=True) or True
 
 
 @shows("tcp.idle_kill")
@@ -358,7 +356,3 @@ def test_a_client_that_is_gone_leaves_no_connection_behind():
         while live.call(lambda: len(live._clients)) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert live.call(lambda: len(live._clients)) == 0
-
-
-def test_ended_says_how():
-    assert Ended("fin").how == "fin"

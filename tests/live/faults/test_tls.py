@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 
 import pytest
 
@@ -131,7 +130,7 @@ def test_the_server_offers_a_cipher_that_clients_leave_out():
         modern.set_ciphers("ECDHE+AESGCM")
         with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
             Client(live, secure=True, context=modern)
-        with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION|HANDSHAKE_FAILURE"):
+        with pytest.raises(ssl.SSLError, match=r"PROTOCOL_VERSION|HANDSHAKE_FAILURE"):
             Client(live, secure=True, context=context(live, minimum_version=ssl.TLSVersion.TLSv1_3))
 
 
@@ -142,7 +141,7 @@ def test_the_client_hello_is_answered_in_plain_http():
             data, how = client.rest()
             assert data.startswith(b"HTTP/1.1 400 ")
             assert how == "fin"
-        with pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER|RECORD"):
+        with pytest.raises(ssl.SSLError, match=r"WRONG_VERSION_NUMBER|RECORD"):
             Client(live, secure=True)
 
 
@@ -231,4 +230,3 @@ def test_half_a_record_and_then_nothing():
 def test_rest_over_the_plain_port_is_not_harmed_by_tls_faults():
     with serving("tls.expired", tls=True) as live:
         assert get(live, "/api/v3/ping")[0] == 200
-        assert time.monotonic() > 0

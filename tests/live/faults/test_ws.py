@@ -393,10 +393,10 @@ def test_the_websockets_client_fails_the_connection_as_the_rfc_says(spec, code):
 
     # Few frames behind it: a client that has stopped reading would not see the answer to its close.
     with serving(f"{spec}@frame={N}", timeline=tape(10)) as live:
-        with connect(live.urls["ws"] + "/ws/btcusdt@aggTrade", compression=None) as client:
-            with pytest.raises(ConnectionClosed) as closed:
-                for _ in range(10):
-                    client.recv(timeout=5)
+        url = live.urls["ws"] + "/ws/btcusdt@aggTrade"
+        with connect(url, compression=None) as client, pytest.raises(ConnectionClosed) as closed:
+            for _ in range(10):
+                client.recv(timeout=5)
         sent = closed.value.sent
         assert sent is not None
         assert sent.code in (code if isinstance(code, tuple) else (code,))
@@ -410,8 +410,8 @@ def test_compression_faults_break_a_client_that_negotiated_compression(spec):
     from websockets.sync.client import connect
 
     with serving(f"{spec}@frame={N}", timeline=tape(10)) as live:
-        with connect(live.urls["ws"] + "/ws/btcusdt@aggTrade", compression="deflate") as client:
-            with pytest.raises(ConnectionClosed):
-                for _ in range(10):
-                    client.recv(timeout=5)
+        url = live.urls["ws"] + "/ws/btcusdt@aggTrade"
+        with connect(url, compression="deflate") as client, pytest.raises(ConnectionClosed):
+            for _ in range(10):
+                client.recv(timeout=5)
         assert works(live)

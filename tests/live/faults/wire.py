@@ -53,7 +53,7 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-class Ended(Exception):
+class Ended(Exception):  # noqa: N818 - an end is no mistake
     """The connection ended: `fin`, `reset`, `notify`, `ragged`, or `quiet` when it did not."""
 
     def __init__(self, how):
@@ -187,7 +187,7 @@ class Client:
     def send(self, opcode, payload=b""):
         mask = b"\x01\x02\x03\x04"
         length = len(payload)
-        head = bytes([0x80 | opcode, 0x80 | (length if length < 126 else 126)])
+        head = bytes([0x80 | opcode, 0x80 | (min(126, length))])
         head += struct.pack("!H", length) if length >= 126 else b""
         self.sock.sendall(head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload)))
 
