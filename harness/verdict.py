@@ -134,6 +134,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         lines += [f"  {f.check} ({f.stage}) from {f.since_s:.2f} s: {f.cause}" for f in self.findings]
         return "\n".join([*lines, *([f"  {self.reason}"] if self.reason else [])])
 
+    __repr__ = __str__
+    """`assert verdict.intact, verdict` shows the repr."""
+
 
 def judge(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: Noise | None = None) -> Verdict:
     """
