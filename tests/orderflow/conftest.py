@@ -12,7 +12,7 @@ from orderflow.settings import StreamSettings
 from tests.orderflow.scripted_exchange import ScriptedExchange
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 MS = 0.001

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import orderflow.window
@@ -44,8 +44,7 @@ def test_sums_equal_a_recount_whatever_the_order_of_times_and_questions(trades, 
         assert window.sums(window_ms, newest + offset_ms) == naive(trades, window_ms, newest + offset_ms)
 
 
-@given(trades=trade_runs(min_size=1, max_size=80), max_count=st.integers(1, 20), max_age_ms=st.integers(1, 40_000))
-@settings(deadline=None)
+@given(trades=trade_runs(min_size=1, max_size=40), max_count=st.integers(1, 20), max_age_ms=st.integers(1, 40_000))
 def test_what_is_forgotten_is_what_is_old_or_too_much(trades, max_count, max_age_ms):
     compact_at, orderflow.window._COMPACT_AT = orderflow.window._COMPACT_AT, 4
     try:
