@@ -1,0 +1,391 @@
+"""Replay, side by side with its peers and its limits. Prints ratios; absolute rates belong to the machine.
+
+    python benchmarks/replay.py [--rounds 5] [--seconds 1.0] [--frames 200000] [--picows PYTHON]
+
+Server and client are processes of their own, on a core each where the system lets us choose. Every contender runs once
+per round, in turn, so that whatever else the machine does meets all of them; a ratio is taken inside a round, and the
+median of the rounds is shown with the best and the worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+REQUEST = (
+    b"GET /ws/btcusdt@aggTrade HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+BLOB_BYTES = 256 * 1024
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# --- Servers ----------------------------------------------------------------------------------------
+
+
+def frames_of(recording):
+    from harness.exchange import wire
+    from harness.recording import load_timeline
+
+    timeline = load_timeline([recording])
+    return [wire.frame(wire.TEXT, payload) for payload in timeline.payloads(0, len(timeline))]
+
+
+def serve_raw(recording):
+    """The limit: one socket, prepared bytes, sendall."""
+    from harness.exchange import wire
+
+    data = b"".join(frames_of(recording))
+    blobs = [data[start : start + BLOB_BYTES] for start in range(0, len(data), BLOB_BYTES)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            sock, _ = listener.accept()
+            key = re.search(rb"(?i)sec-websocket-key: *(\S+)", sock.recv(65536))[1]
+            head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            try:
+                sock.sendall(head + b"Sec-WebSocket-Accept: " + wire.accept_key(key) + b"\r\n\r\n")
+                while True:
+                    for blob in blobs:
+                        sock.sendall(blob)
+            except OSError:
+                sock.close()
+
+
+def serve_websockets(recording, *, broadcast=False):
+    """The peer: what one writes with the websockets library."""
+    import asyncio
+
+    import websockets
+    from websockets.asyncio.server import broadcast as send_to_all
+    from websockets.asyncio.server import serve
+
+    from harness.recording import load_timeline
+
+    timeline = load_timeline([recording])
+    texts = [payload.decode() for payload in timeline.payloads(0, min(20_000, len(timeline)))]
+    everybody = set()
+
+    async def one(ws):
+        try:
+            if broadcast:
+                everybody.add(ws)
+                await ws.wait_closed()
+                return
+            while True:
+                for text in texts:
+                    await ws.send(text)
+        except websockets.ConnectionClosed:
+            pass
+        finally:
+            everybody.discard(ws)
+
+    async def main():
+        async with serve(one, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+            print(server.sockets[0].getsockname()[1], flush=True)
+            while True:
+                for text in texts if broadcast else ():
+                    if everybody:
+                        send_to_all(everybody, text)
+                    # Bounded: broadcast buffers without end for a slow reader.
+                    while any(ws.transport.get_write_buffer_size() > 1 << 20 for ws in everybody):  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+                    await asyncio.sleep(0)
+                if not broadcast or not everybody:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
+def serve_harness(recording, *, cached=True, tls=False):
+    """Ours, at full speed, over and over."""
+    from harness.exchange import MAX, ExchangeSettings
+    from harness.recording import load_timeline
+    from harness.transports.live import LiveExchange
+
+    settings = ExchangeSettings(
+        speed=MAX, loop=True, grace_ns=0, connect_limit=0, cache_bytes=(1 << 30) if cached else 1
+    )
+    timeline = load_timeline([recording])
+    with LiveExchange(timeline, settings=settings, tls=tls, write=lambda _: None) as live:
+        if cached:
+            for start in range(0, len(timeline), 65536):
+                live.call(lambda start=start: live.exchange.tape.frames(
+                    start, min(len(timeline), start + 65536), _shape()))  # fmt: skip
+        urls = live.urls
+        print(str(urls["wss" if tls else "ws"]).rpartition(":")[2], urls["cafile"] or "", flush=True)
+        threading.Event().wait()
+
+
+def _shape():
+    from harness.exchange.tape import Shape
+
+    return Shape()
+
+
+# --- Clients ----------------------------------------------------------------------------------------
+
+
+def connected(port, cafile=""):
+    sock = socket.create_connection(("127.0.0.1", port))
+    if cafile:
+        import ssl
+
+        sock = ssl.create_default_context(cafile=cafile).wrap_socket(sock, server_hostname="localhost")
+    sock.sendall(REQUEST)
+    return sock
+
+
+def read(port, seconds, cafile=""):
+    """Count bytes and look at none."""
+    sock = connected(port, cafile)
+    buffer = bytearray(1 << 20)
+    deadline = None
+    total = 0
+    while True:
+        total += sock.recv_into(buffer)
+        now = time.monotonic()
+        if deadline is None:
+            started, deadline, total = now, now + seconds, 0
+        elif now >= deadline:
+            print(total / (now - started))
+            return
+
+
+def read_many(port, seconds, count):
+    """Drain many sockets from one process."""
+    selector = selectors.DefaultSelector()
+    for _ in range(count):
+        sock = connected(port)
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_READ)
+    buffer = bytearray(1 << 20)
+    total, started = 0, None
+    while True:
+        for key, _ in selector.select():
+            try:
+                total += key.fileobj.recv_into(buffer)
+            except BlockingIOError:
+                pass
+        now = time.monotonic()
+        if started is None:
+            started, total = now + 0.3, 0
+        elif now < started:
+            total = 0
+        elif now >= started + seconds:
+            print(total / (now - started))
+            return
+
+
+PICOWS = """
+import asyncio, sys, time
+from picows import ws_connect, WSListener, WSMsgType
+port, seconds, cafile = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""
+class Counter(WSListener):
+    total = 0
+    def on_ws_frame(self, transport, frame):
+        if frame.msg_type == WSMsgType.TEXT:
+            frame.get_payload_as_bytes()
+            self.total += 1
+async def main():
+    import ssl
+    context = ssl.create_default_context(cafile=cafile) if cafile else None
+    scheme = "wss" if cafile else "ws"
+    _, listener = await ws_connect(Counter, f"{scheme}://localhost:{port}/ws/btcusdt@aggTrade", ssl_context=context)
+    await asyncio.sleep(0.2)
+    before, started = listener.total, time.monotonic()
+    await asyncio.sleep(seconds)
+    print((listener.total - before) / (time.monotonic() - started), flush=True)
+    import os; os._exit(0)
+asyncio.run(main())
+"""
+
+
+# --- Running them ---------------------------------------------------------------------------------------
+
+
+def spawn(*words, python=sys.executable, core=0):
+    def pin():
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [python, *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=pin if os.name == "posix" else None,  # noqa: PLW1509 - no threads here
+    )
+
+
+def measure(server, client, python=sys.executable):
+    """Rate that a client sees: start the server, run the client, stop the server."""
+    me = str(Path(__file__).resolve())
+    serving = spawn(me, "--server", *server)
+    try:
+        port, _, cafile = serving.stdout.readline().strip().partition(" ")
+        words = [word.replace("{port}", port).replace("{cafile}", cafile) for word in client]
+        reading = spawn(*([] if words[0] == "-c" else [me, "--client"]), *words, python=python, core=1)
+        out, _ = reading.communicate(timeout=120)
+        return float(out)
+    finally:
+        serving.kill()
+        serving.wait()
+        serving.stdout.close()
+
+
+def interleaved(rounds, contenders):
+    """Rates of each contender in each round."""
+    rates = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, (server, client, python) in contenders.items():
+            rates[name].append(measure(server, client, python))
+            print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return rates
+
+
+def ratio(rates, one, other):
+    each = sorted(a / b for a, b in zip(rates[one], rates[other], strict=True))
+    return f"{statistics.median(each):8.2f}   ({each[0]:.2f} to {each[-1]:.2f})"
+
+
+def make_recordings(folder, frames):
+    """A market in typed columns, and one with a key more, which must be kept as raw bytes."""
+    import msgspec
+
+    from harness.recording import RecordingWriter
+    from harness.sources import synth
+
+    typed, raw = folder / "typed.parquet", folder / "raw.parquet"
+    for path, change in [(typed, None), (raw, b',"x":1}')]:
+        writer = RecordingWriter(path, source="synthetic")
+        writer.write(
+            frame if change is None else msgspec.structs.replace(frame, data=re.sub(rb"\}$", change, frame.data))
+            for frame in synth.make("normal", "BTCUSDT", frames=frames, seed=1)
+        )
+        writer.close()
+    return typed, raw
+
+
+def lateness(recording, speed, seconds):
+    """Milliseconds behind the due time at which frames arrive, p50, p99 and the worst."""
+    from harness.exchange import ExchangeSettings
+    from harness.recording import load_timeline
+    from harness.transports.live import LiveExchange
+
+    timeline = load_timeline([recording])
+    with LiveExchange(timeline, settings=ExchangeSettings(speed=speed), write=lambda _: None) as live:
+        port = str(live.urls["ws"]).rpartition(":")[2]
+        client = spawn(Path(__file__).resolve(), "--client", "times", port, seconds, core=1)
+        out, _ = client.communicate(timeout=60)
+        started = live.exchange.started_ns
+    due = timeline.due_ns / speed
+    late, frame = [], 0
+    for at, size in json.loads(out):
+        for _ in range(size):
+            late.append((at - started - due[frame]) / 1e6)
+            frame += 1
+    late.sort()
+    return len(late), late[len(late) // 2], late[int(len(late) * 0.99)], late[-1]
+
+
+def read_times(port, seconds):
+    """When how many frames arrived."""
+    sock = connected(port)
+    sock.settimeout(0.2)
+    head, times, start = False, [], time.monotonic()
+    while time.monotonic() < start + seconds:
+        try:
+            data = sock.recv(1 << 20)
+        except TimeoutError:
+            continue
+        at = time.monotonic_ns()
+        if not head:
+            head, data = True, data.partition(b"\r\n\r\n")[2]
+        if data:
+            times.append((at, data.count(b'"e":"aggTrade"')))
+    print(json.dumps(times))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--frames", type=int, default=200_000)
+    parser.add_argument("--picows", help="a Python that has picows")
+    parser.add_argument("--fan-out", type=int, default=1000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        typed, raw = make_recordings(Path(folder), args.frames)
+        seconds = str(args.seconds)
+        reader = (["read", "{port}", seconds], sys.executable)
+        contenders = {
+            "websockets": (("websockets", typed), *reader),
+            "raw socket": (("raw", typed), *reader),
+            "rendered": (("harness", typed), *reader),
+            "raw column": (("harness-uncached", raw), *reader),
+            "typed columns": (("harness-uncached", typed), *reader),
+            "wss": (("harness-tls", typed), ["read", "{port}", seconds, "{cafile}"], sys.executable),
+        }
+        if args.picows:
+            pico = (["-c", PICOWS, "{port}", seconds], args.picows)
+            contenders |= {
+                "picows raw": (("raw", typed), *pico),
+                "picows": (("harness", typed), *pico),
+                "picows wss": (("harness-tls", typed), ["-c", PICOWS, "{port}", seconds, "{cafile}"], args.picows),
+            }
+        rates = interleaved(args.rounds, contenders)
+        print("bytes/s, median:", {name: f"{statistics.median(values):,.0f}" for name, values in rates.items()})
+        for name in ("rendered", "raw column", "typed columns"):
+            print(f"replay, {name:14} / websockets send loop {ratio(rates, name, 'websockets')}")
+        for name in ("rendered", "raw column", "typed columns"):
+            print(f"replay, {name:14} / raw socket           {ratio(rates, name, 'raw socket')}")
+        print(f"wss / ws, byte counter                        {ratio(rates, 'wss', 'rendered')}")
+        if args.picows:
+            print(f"picows fed by us / by a raw socket            {ratio(rates, 'picows', 'picows raw')}")
+            print(f"wss / ws, picows                              {ratio(rates, 'picows wss', 'picows')}")
+        for count in sorted({100, args.fan_out}):
+            many = (["read-many", "{port}", seconds, str(count)], sys.executable)
+            fan = interleaved(
+                min(3, args.rounds), {"broadcast": (("broadcast", typed), *many), "ours": (("harness", typed), *many)}
+            )
+            print(f"fan-out to {count:5} / websockets.broadcast     {ratio(fan, 'ours', 'broadcast')}")
+        for speed in (1.0, 10.0):
+            count, p50, p99, worst = lateness(typed, speed, 6 * args.seconds)
+            print(f"lateness at {speed:g}x, {count} frames: p50 {p50:.2f} ms, p99 {p99:.2f} ms, worst {worst:.2f} ms")
+
+
+SERVERS = {
+    "raw": serve_raw,
+    "websockets": serve_websockets,
+    "broadcast": lambda recording: serve_websockets(recording, broadcast=True),
+    "harness": serve_harness,
+    "harness-uncached": lambda recording: serve_harness(recording, cached=False),
+    "harness-tls": lambda recording: serve_harness(recording, tls=True),
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    if sys.argv[1:2] == ["--server"]:
+        SERVERS[sys.argv[2]](sys.argv[3])
+    elif sys.argv[1:3] == ["--client", "read"]:
+        read(int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])
+    elif sys.argv[1:3] == ["--client", "read-many"]:
+        read_many(int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))
+    elif sys.argv[1:3] == ["--client", "times"]:
+        read_times(int(sys.argv[3]), float(sys.argv[4]))
+    else:
+        main()
