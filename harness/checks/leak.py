@@ -45,7 +45,7 @@ def _containers(case: Case) -> list[Incident]:
                     case,
                     first[0],
                     f"{name} only ever grew: {last[1]} {what} in it at the end, of {accepted} accepted",
-                    "bound it (deque(maxlen=...), a queue with a size, pruning by time), and warn when the bound is hit",
+                    "bound it (deque(maxlen=...), a sized queue, pruning by time), and warn when the bound is hit",
                 )
             )
     return found

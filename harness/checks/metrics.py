@@ -138,7 +138,7 @@ def _incidents(case: Case, name: str, readings: list[_Reading]) -> list[Incident
                     symbol=symbol,
                     wrong=len(run),
                     cause=f"{what}({symbol}, {window_s} s) said {run[0].wrong} in that window; off for {seconds:.1f} s",
-                    suggestion="windows by exchange time that end now, numbers as numbers, a history as long as the window",
+                    suggestion="windows by exchange time that end now, exact numbers, a history as long as the window",
                 )
             )
         run = []

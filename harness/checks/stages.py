@@ -61,11 +61,12 @@ def _away(case: Case, loss: Loss) -> Place:
     ended = [c for c in _of(case, loss.symbol) if c.closed and loss.start_ns <= c.closed.at_ns <= _end(case, loss)]
     frames = np.array(loss.frames)
     if ended:
+        away_ns = _end(case, loss) - (ended[0].closed.at_ns if ended[0].closed else loss.start_ns)
         return Place(
             stage="receive",
-            cause=f"{_how_ended(case, ended[0])}; it came back {_seconds(_end(case, loss) - ended[0].closed.at_ns)} later "  # type: ignore[union-attr] # filtered above
+            cause=f"{_how_ended(case, ended[0])}; it came back {_seconds(away_ns)} later "
             f"and {ids_of(case, loss)} were never fetched",
-            suggestion="after each reconnect, fetch from the last id seen over REST (/api/v3/aggTrades?fromId=), or say what is missing",
+            suggestion="after a reconnect fetch from the last id over REST (aggTrades?fromId=), or say what is missing",
         )
     if _mostly_changed(case, loss):
         return _refused_frame(case, loss)
@@ -77,7 +78,8 @@ def _away(case: Case, loss: Loss) -> Place:
         silent_ns = _end(case, loss) - loss.start_ns
         return Place(
             stage="receive",
-            cause=f"connection open, no data for {_seconds(silent_ns)}, then data again; {ids_of(case, loss)} were never fetched",
+            cause=f"connection open, no data for {_seconds(silent_ns)}, then data again; "
+            f"{ids_of(case, loss)} were never fetched",
             suggestion="compare ids after a pause and fetch what is missing over REST, or say what is missing",
         )
     return Place(
@@ -148,7 +150,7 @@ def _gave_up(case: Case, loss: Loss, last: Connection) -> Place:
         return Place(
             stage="parse",
             cause=f"after {malformed} the subject closed its connection and did not try again for {quiet}",
-            suggestion="one bad frame must not end the stream: catch, log at WARNING, go on, and supervise the reading task",
+            suggestion="one bad frame must not end the stream: catch it, log at WARNING, go on",
             evidence=notes,
         )
     return Place(
@@ -161,7 +163,7 @@ def _gave_up(case: Case, loss: Loss, last: Connection) -> Place:
 
 
 def _turned_away(case: Case, loss: Loss, outcomes: dict[str, int], newer: list[Connection], ended_ns: int) -> Place:
-    stage, what = _furthest(case, outcomes, newer)
+    stage, what = _furthest(outcomes, newer)
     tries = max(len(newer), sum(outcomes.values()))
     last_ns = max([c.opened_ns for c in newer] + [a.at_ns for a in _attempts(case, ended_ns)])
     quiet_ns = case.question.closed_ns - last_ns
@@ -210,7 +212,7 @@ _NEVER_DIALLED = ("fail", "refuse", "blackhole", "wrong")
 """Ends of a dial that no listener ever saw."""
 
 
-def _furthest(case: Case, outcomes: dict[str, int], newer: list[Connection]) -> tuple[Stage, str]:
+def _furthest(outcomes: dict[str, int], newer: list[Connection]) -> tuple[Stage, str]:
     newer = [c for c in newer if not (c.refused and c.refused.how in _NEVER_DIALLED)]
     if not newer:
         if outcomes and set(outcomes) <= {"fail"}:
@@ -245,7 +247,7 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
     if asked and sent == 0:
         return Place(
             stage="subscribe",
-            cause=f"{asked} was subscribed, acknowledged, and does not exist: the exchange answers any well-formed name",
+            cause=f"{asked} was subscribed and acknowledged, and does not exist: any well-formed name is",
             suggestion=f"stream names are lower case: {asked.partition('@')[0].lower()}@{asked.partition('@')[2]}",
         )
     if sent == 0 or muted:
@@ -255,7 +257,7 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
             stage="receive",
             cause=f"connection open{beats}, {none} for {quiet}",
             untold=": no watchdog noticed",
-            suggestion="measure the time since the last trade (not the last ping) and warn, or reconnect, when it is too long",
+            suggestion="measure the time since the last trade, not the last ping; warn or reconnect when it is long",
             evidence=tuple(case.notes_about("task")[:2]),
         )
     if _last_change(case, loss):

@@ -87,7 +87,7 @@ def repeated(case: Case) -> list[Incident]:
                 symbol=one.symbol,
                 wrong=last - first,
                 ids=None if number is None else (number, number),
-                cause=f"the last trade was delivered {last - first} times more in {seconds:.1f} s while nothing arrived, "
+                cause=f"the last trade was delivered {last - first} times more in {seconds:.1f} s, nothing arriving, "
                 "as if it were new",
                 suggestion="deliver a trade once; when nothing arrives say so, instead of repeating the last value",
             )

@@ -41,7 +41,7 @@ def find(case: Case) -> list[Incident]:
         stage="parse",
         count="wrong",
         cause=_cause,
-        suggestion="validate before use: price and quantity positive and finite, no default for a missing field, exact numbers",
+        suggestion="validate: price and quantity positive and finite, no default for a missing field, exact numbers",
     )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harness.runner import RunResult
 
 LINE_S = 10.0
@@ -33,7 +31,7 @@ class Progress:
         self._task: Any = None
         self._next = 0.0
 
-    def __enter__(self) -> Progress:  # noqa: PYI034 - nobody subclasses it
+    def __enter__(self) -> Self:
         """Begin to show."""
         if sys.stderr.isatty():
             from rich.console import Console
@@ -49,7 +47,7 @@ class Progress:
             self._next = time.perf_counter() + LINE_S
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Clear the bar."""
         if self._bar is not None:
             self._bar.stop()

@@ -96,6 +96,4 @@ def _show_subject(found: Examination) -> None:
     tap = found.tap or "no tap found (name it with --tap PATH)"
     print(f"  {'●' if found.receives else '○'} {'history':10} {history or 'no trade arrived'}   (tap {tap})")
     if not found.receives:
-        print(
-            f"    {'try':10} the endpoint above works or it does not; if it does, look at the tasks and loops: what waits where"
-        )
+        print(f"    {'try':10} if the endpoint above works, look at the tasks and loops: what waits where")

@@ -67,14 +67,16 @@ def run(args: argparse.Namespace) -> int:
     if result.ended_by_us or not result.took:
         what = "was ended" if result.ended_by_us else f"exited with {result.code}"
         print(
-            f"harness: the redirect did not take in {command[0]}, so it {what} unjudged; it works in Python (without -I, -E, -S) "
+            f"harness: the redirect did not take in {command[0]}, so it {what} unjudged; "
+            "it works in Python (without -I, -E, -S) "
             "and node programs, and in what they start",
             file=sys.stderr,
         )
         return 2
     programs = ", ".join(sorted({Path(program).name for program in result.took.values()}))
     print(
-        f"harness: redirected {len(result.took)} process{'es' * (len(result.took) != 1)} ({programs}); exit code {result.code}",
+        f"harness: redirected {len(result.took)} process{'es' * (len(result.took) != 1)} ({programs}); "
+        f"exit code {result.code}",
         file=sys.stderr,
     )
     return result.code

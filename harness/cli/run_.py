@@ -49,6 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--dry-run", action="store_true", help="say what was found in the subject (tap, health, stop), and stop there"
     )
+    out.add_argument(
+        "--selfcheck",
+        action="store_true",
+        help="with --mode sim: run everything again in processes that hash and lie in memory differently, and compare",
+    )
     out.add_argument("--verbose", action="store_true", help="let the subject's own output through, on standard error")
     parser.epilog = EXAMPLE
     import argparse as _argparse
@@ -99,12 +104,13 @@ def run(args: argparse.Namespace) -> int:
     from harness.cli._progress import Progress
 
     began_ns = monotonic_ns()
-    with Progress(len(scenarios), min(args.jobs, len(scenarios))) as progress:
-        results = runner.run_all(
-            scenarios, jobs=_jobs(args.jobs, scenarios), on_result=progress.advance, verbose=args.verbose
-        )
+    jobs = _jobs(args.jobs, scenarios)
+    with Progress(len(scenarios), min(jobs, len(scenarios))) as progress:
+        results = runner.run_all(scenarios, jobs=jobs, on_result=progress.advance, verbose=args.verbose)
     runs = [as_run(result) for result in results]
     _raise_when_hopeless(results)
+    if args.selfcheck:
+        _selfcheck(scenarios)
     to_terminal = args.out is None and sys.stdout.isatty()
     text = report.render(runs, args.format, colour=to_terminal and args.format == "text")
     if args.out:
@@ -115,6 +121,24 @@ def run(args: argparse.Namespace) -> int:
     if len(runs) > 1:
         print(f"{len(runs)} runs in {(monotonic_ns() - began_ns) / 1e9:.0f} s", file=sys.stderr)
     return report.exit_code(runs)
+
+
+def _selfcheck(scenarios: list[Scenario]) -> None:
+    from harness.errors import SubjectError
+    from harness.runner.selfcheck import selfcheck
+
+    for scenario in scenarios:
+        found = selfcheck(scenario)
+        if not found.same:
+            one, other = found.first_difference or found.digests
+            raise SubjectError(
+                f"{' '.join(scenario.named_faults) or 'no fault'}: not the same in another process, which hashes text and "
+                f"addresses differently; the first difference is\n  {one or 'nothing'}\n  {other or 'nothing'}"
+            )
+        print(
+            f"selfcheck: {' '.join(scenario.named_faults) or 'no fault'}: the same, {found.digests[0][:16]}",
+            file=sys.stderr,
+        )
 
 
 def scenario_of(args: argparse.Namespace) -> Scenario:

@@ -67,7 +67,7 @@ class Ride(Protocol):
 
 
 async def start(ride: Ride) -> None:
-    """Start the subject and wait until its start() has returned."""
+    """Let the subject begin, and wait until it has returned."""
     try:
         result = ride.start()
         if result is not None:
@@ -78,7 +78,7 @@ async def start(ride: Ride) -> None:
 
 async def until_over(ride: Ride) -> None:
     """Let the loop run until the observation is closed."""
-    while not ride.over.is_set():
+    while not ride.over.is_set():  # noqa: ASYNC110 - another thread sets it
         await asyncio.sleep(POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""`host.cancelled`: the program cancels the subject's tasks, as a shutdown of another part or a timeout around it does."""
+"""`host.cancelled`: the program cancels the subject's tasks, as a reload or a timeout around it does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`host.started_twice`: start() is called twice on the same object, as two parts of a program that do not know of each other do."""
+"""`host.started_twice`: start() is called twice on the same object, by two parts of a program."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ unmodified: it sends the real Host header and SNI, and gets a certificate that c
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.errors import UsageError
 from harness.redirect.child import ChildRedirect, clean
@@ -46,7 +46,7 @@ class Redirect:
         self._child = ChildRedirect(gate, cafile, ports) if children else None
         self._before: dict[str, str | None] = {}
 
-    def __enter__(self) -> Redirect:
+    def __enter__(self) -> Self:
         """Patch the process."""
         if _active:
             raise UsageError("the real hosts are redirected already; one redirect at a time")

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.redirect import hook
 
@@ -101,7 +101,7 @@ class ChildRedirect:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, name="harness-gate", daemon=True)
 
-    def __enter__(self) -> ChildRedirect:
+    def __enter__(self) -> Self:
         """Begin to answer children."""
         self._thread.start()
         return self

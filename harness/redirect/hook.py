@@ -80,11 +80,11 @@ class Hook:
     def _patch_names(self) -> None:
         original = socket.getaddrinfo
 
-        def getaddrinfo(  # noqa: PLR0917 - the signature of the original
+        def getaddrinfo(
             host: Any,
             port: Any,
             family: int = 0,
-            type: int = 0,
+            type: int = 0,  # noqa: A002 - the original's name
             proto: int = 0,
             flags: int = 0,
         ) -> Any:
@@ -186,7 +186,7 @@ class Hook:
 
     def _patch_aiohttp(self, resolver: ModuleType) -> None:
         async def resolve(_: Any, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
-            import asyncio
+            import asyncio  # noqa: PLC0415 - imported with aiohttp anyway
 
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(host, port, family=family or socket.AF_INET, type=socket.SOCK_STREAM)
@@ -308,6 +308,8 @@ def install_in_child() -> Hook:
     host, _, port = os.environ[GATE].rpartition(":")
     hook = Hook(remote_gate((host, int(port))), os.environ.get(CAFILE))
     hook.install()
-    with open(os.path.join(os.environ[MARKERS], str(os.getpid())), "w", encoding="utf-8") as mark:  # noqa: PTH118, PTH123
+    # Without pathlib, which would make every child slower to start.
+    place = os.path.join(os.environ[MARKERS], str(os.getpid()))  # noqa: PTH118
+    with open(place, "w", encoding="utf-8") as mark:  # noqa: PTH123
         mark.write(sys.executable)
     return hook

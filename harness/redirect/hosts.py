@@ -13,7 +13,7 @@ REAL_HOSTS = re.compile(r"(^|\.)(binance\.(com|vision|us)|binancefuture\.com)$")
 
 
 def only_real_hosts(gate: Gate) -> Gate:
-    """Let the exchange's own names through to the gate, and raise for every other: nothing may reach the real network."""
+    """Let the exchange's own names through, and raise for every other: nothing may reach the real network."""
 
     def guarded(host: str, port: int) -> tuple[str, int]:
         if not REAL_HOSTS.search(host.lower().rstrip(".")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from harness.report import json_, text
+from harness.report import html, json_, junit, text
 from harness.report.json_ import Run
 
 if TYPE_CHECKING:
@@ -16,18 +16,20 @@ Format = Literal["text", "json", "junit", "html"]
 FORMATS: tuple[Format, ...] = ("text", "json", "junit", "html")
 
 
-def render(runs: Sequence[Run], format: Format = "text", *, colour: bool = False, width: int | None = None) -> str:  # noqa: A002 - as on the command line
+def render(
+    runs: Sequence[Run],
+    format: Format = "text",  # noqa: A002 - as on the command line
+    *,
+    colour: bool = False,
+    width: int | None = None,
+) -> str:
     """Write a report of one or more runs."""
     if format == "json":
         return json_.render(runs)
     if format == "junit":
-        from harness.report.junit import render as render_junit
-
-        return render_junit(runs)
+        return junit.render(runs)
     if format == "html":
-        from harness.report.html import render as render_html
-
-        return render_html(runs)
+        return html.render(runs)
     return text.render(runs, colour=colour, width=width)
 
 

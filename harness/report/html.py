@@ -19,25 +19,48 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 190, 56, 14, 14, 30
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --dim: #667; --line: #d8dce2; --card: #f6f7f9;
-  --silent: #c0262d; --loud: #b06a00; --intact: #1a7f37; --unjudged: #7a3fb0; --sent: #8a94a6; --accepted: #1f6feb; }
-@media (prefers-color-scheme: dark) { :root { --bg: #14171c; --fg: #e4e7ec; --dim: #98a2b3; --line: #2d333d; --card: #1c2027;
-  --silent: #ff6b6b; --loud: #f0a83c; --intact: #4cc26a; --unjudged: #c08bf0; --sent: #6d7789; --accepted: #62a0ff; } }
+  --silent: #c0262d; --loud: #b06a00; --intact: #1a7f37; --unjudged: #7a3fb0; --sent: #8a94a6;
+  --accepted: #1f6feb; }
+@media (prefers-color-scheme: dark) { :root { --bg: #14171c; --fg: #e4e7ec; --dim: #98a2b3; --line: #2d333d;
+  --card: #1c2027;
+  --silent: #ff6b6b; --loud: #f0a83c; --intact: #4cc26a; --unjudged: #c08bf0; --sent: #6d7789;
+  --accepted: #62a0ff; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1060px; padding: 28px 20px 60px; background: var(--bg); color: var(--fg);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.35rem; margin: 0 0 2px; overflow-wrap: anywhere; } .dim { color: var(--dim); }
-code, pre { font: 13px/1.45 ui-monospace, Consolas, monospace; } pre { overflow-x: auto; background: var(--card); padding: 10px 12px; border-radius: 6px; }
-.tally { display: flex; gap: 10px; flex-wrap: wrap; margin: 18px 0; } .tally div { padding: 8px 16px; border-radius: 8px; background: var(--card); border: 1px solid var(--line); }
-.tally b { font-size: 1.25rem; margin-right: 6px; } .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; } th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--dim); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } a { color: inherit; }
-.silent { color: var(--silent); } .loud { color: var(--loud); } .intact { color: var(--intact); } .unjudged { color: var(--unjudged); }
+h1 { font-size: 1.35rem; margin: 0 0 2px; overflow-wrap: anywhere; }
+.dim { color: var(--dim); }
+code, pre { font: 13px/1.45 ui-monospace, Consolas, monospace; }
+pre { overflow-x: auto; background: var(--card); padding: 10px 12px; border-radius: 6px; }
+.tally { display: flex; gap: 10px; flex-wrap: wrap; margin: 18px 0; }
+.tally div { padding: 8px 16px; border-radius: 8px; background: var(--card); border: 1px solid var(--line); }
+.tally b { font-size: 1.25rem; margin-right: 6px; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 600; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+a { color: inherit; }
+.silent { color: var(--silent); }
+.loud { color: var(--loud); }
+.intact { color: var(--intact); }
+.unjudged { color: var(--unjudged); }
 .badge { font-weight: 700; text-transform: uppercase; font-size: 12px; letter-spacing: .04em; }
-section { margin-top: 34px; border-top: 2px solid var(--line); padding-top: 14px; } h2 { font-size: 1.05rem; margin: 0 0 8px; overflow-wrap: anywhere; }
-.way { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 10px 0; padding: 0; list-style: none; font-size: 13px; } .way .no { color: var(--dim); } .way .here { font-weight: 700; text-decoration: underline; }
-article { border-left: 4px solid var(--line); padding: 2px 0 2px 14px; margin: 14px 0; } article.silent-edge { border-color: var(--silent); } article.loud-edge { border-color: var(--loud); }
-article p { margin: 4px 0; } dl { display: grid; grid-template-columns: 90px 1fr; gap: 2px 12px; margin: 6px 0; font-size: 14px; } dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--dim); font: 11px ui-monospace, monospace; }
+section { margin-top: 34px; border-top: 2px solid var(--line); padding-top: 14px; }
+h2 { font-size: 1.05rem; margin: 0 0 8px; overflow-wrap: anywhere; }
+.way { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 10px 0; padding: 0; list-style: none;
+  font-size: 13px; }
+.way .no { color: var(--dim); }
+.way .here { font-weight: 700; text-decoration: underline; }
+article { border-left: 4px solid var(--line); padding: 2px 0 2px 14px; margin: 14px 0; }
+article.silent-edge { border-color: var(--silent); }
+article.loud-edge { border-color: var(--loud); }
+article p { margin: 4px 0; }
+dl { display: grid; grid-template-columns: 90px 1fr; gap: 2px 12px; margin: 6px 0; font-size: 14px; }
+dt { color: var(--dim); }
+dd { margin: 0; overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; display: block; }
+svg text { fill: var(--dim); font: 11px ui-monospace, monospace; }
 details > summary { cursor: pointer; color: var(--dim); }
 """
 
@@ -51,11 +74,12 @@ def render(runs: Sequence[Run]) -> str:
     tally = "".join(f'<div class="{kind}"><b>{n}</b>{kind}</div>' for kind, n in counts if n or kind != "unjudged")
     order = {"silent": 0, "unjudged": 1, "loud": 2, "intact": 3}
     ordered = sorted(enumerate(runs), key=lambda pair: (order[pair[1].verdict.outcome], pair[0]))
+    span = f"{runs[0].trades} trades in {runs[0].length_ns / NS_PER_S:.1f} s"
+    facts = [", ".join(scenario.recordings), span, f"tap {runs[0].tap or 'not found'}"]
+    facts += [f"health {', '.join(runs[0].health) or 'none'}", f"seed {scenario.seed}"]
     body = [
         f"<h1>{escape(scenario.subject)}</h1>",
-        f'<div class="dim">{escape(", ".join(scenario.recordings))} · {runs[0].trades} trades in '
-        f"{runs[0].length_ns / NS_PER_S:.1f} s · tap {escape(runs[0].tap or 'not found')} · "
-        f"health {escape(', '.join(runs[0].health) or 'none')} · seed {scenario.seed}</div>",
+        f'<div class="dim">{escape(" · ".join(facts))}</div>',
         f'<div class="tally">{tally}</div>',
         _table(ordered) if len(runs) > 1 else "",
         *(_section(number, run) for number, run in ordered),
@@ -117,8 +141,10 @@ def _section(number: int, run: Run) -> str:
     reason = f'<p class="unjudged">{escape(verdict.reason)}</p>' if verdict.reason else ""
     words = "".join(f"<dt>last words</dt><dd>{_said(word)}</dd>" for word in verdict.last_words)
     return (
-        f'<section id="run-{number}"><h2><span class="badge {verdict.outcome}">{verdict.outcome}</span> <code>{escape(_name(run))}</code></h2>'
-        f'<div class="dim">sent {verdict.sent} · obtainable {verdict.obtainable} · accepted {verdict.accepted} · lost {verdict.lost} · '
+        f'<section id="run-{number}"><h2><span class="badge {verdict.outcome}">{verdict.outcome}</span> '
+        f"<code>{escape(_name(run))}</code></h2>"
+        f'<div class="dim">sent {verdict.sent} · obtainable {verdict.obtainable} · '
+        f"accepted {verdict.accepted} · lost {verdict.lost} · "
         f"duplicated {verdict.duplicated} · wrong {verdict.wrong} · {run.wall_s:.1f} s</div>{reason}"
         f'<ul class="way">{way}</ul>{_chart(run)}{"".join(_article(f) for f in shown)}{more}'
         f"{f'<dl>{words}</dl>' if words else ''}<pre>{escape(run.scenario.reproduce())}</pre></section>"
@@ -134,14 +160,16 @@ def _article(finding: Finding) -> str:
     facts += "".join(f"<dt>evidence</dt><dd><code>{escape(text)}</code></dd>" for text in finding.evidence[:5])
     facts += f"<dt>try</dt><dd>{escape(finding.suggestion)}</dd>" if finding.suggestion else ""
     return (
-        f'<article class="{kind}-edge"><p><span class="badge {kind}">{label}</span> <b>{escape(finding.check.replace("_", " "))}</b> '
-        f'{escape(finding.symbol)} <span class="dim">stage {finding.stage} · from {finding.since_s:.2f} s {until} · {told}</span></p>'
+        f'<article class="{kind}-edge"><p><span class="badge {kind}">{label}</span> '
+        f"<b>{escape(finding.check.replace('_', ' '))}</b> {escape(finding.symbol)} "
+        f'<span class="dim">stage {finding.stage} · from {finding.since_s:.2f} s {until} · {told}</span></p>'
         f"<p>{escape(finding.cause)}.</p><dl>{facts}</dl></article>"
     )
 
 
 def _said(signal: SignalSeen) -> str:
-    return f'<span class="dim">{signal.at_s:.3f} s {escape(signal.level or signal.source)}</span> {escape(signal.text[:300])}'
+    source = escape(signal.level or signal.source)
+    return f'<span class="dim">{signal.at_s:.3f} s {source}</span> {escape(signal.text[:300])}'
 
 
 # --- The drawing: sent and accepted over time, incidents shaded, signals as ticks --------------------------
@@ -165,13 +193,15 @@ def _chart(run: Run) -> str:
         return f'<polyline points="{points}" fill="none" stroke="var(--{colour})" stroke-width="{width}"/>'
 
     shades = "".join(
-        f'<rect x="{x(f.since_s)}" y="{TOP}" width="{max(2, x(f.until_s if f.until_s is not None else end_s) - x(f.since_s)):.1f}" '
-        f'height="{inner_h}" fill="var(--{"loud" if f.signalled else "silent"})" opacity=".14"><title>{escape(f.check)}</title></rect>'
+        f'<rect x="{x(f.since_s)}" y="{TOP}" height="{inner_h}" '
+        f'width="{max(2, x(f.until_s if f.until_s is not None else end_s) - x(f.since_s)):.1f}" '
+        f'fill="var(--{"loud" if f.signalled else "silent"})" opacity=".14"><title>{escape(f.check)}</title></rect>'
         for f in run.verdict.findings[:MAX_FINDINGS]
         if f.excusable
     )
     ticks = "".join(
-        f'<line x1="{x(s.at_s)}" x2="{x(s.at_s)}" y1="{TOP}" y2="{TOP + inner_h}" stroke="var(--loud)" stroke-dasharray="3 3">'
+        f'<line x1="{x(s.at_s)}" x2="{x(s.at_s)}" y1="{TOP}" y2="{TOP + inner_h}" '
+        'stroke="var(--loud)" stroke-dasharray="3 3">'
         f"<title>{s.at_s:.2f} s {escape(s.text[:120])}</title></line>"
         for s in run.verdict.signals[:40]
     )
@@ -182,7 +212,8 @@ def _chart(run: Run) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="trades sent and accepted over time">{shades}'
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{TOP + inner_h}" y2="{TOP + inner_h}" stroke="var(--line)"/>'
-        f'<text x="{LEFT - 6}" y="{TOP + 10}" text-anchor="end">{most}</text><text x="{LEFT - 6}" y="{TOP + inner_h}" text-anchor="end">0</text>'
+        f'<text x="{LEFT - 6}" y="{TOP + 10}" text-anchor="end">{most}</text>'
+        f'<text x="{LEFT - 6}" y="{TOP + inner_h}" text-anchor="end">0</text>'
         f"{line(1, 'sent', 3)}{line(2, 'accepted', 1.6)}{ticks}{axis}"
         f'<text x="{LEFT + 8}" y="{TOP + 12}" style="fill:var(--sent)">sent</text>'
         f'<text x="{LEFT + 48}" y="{TOP + 12}" style="fill:var(--accepted)">accepted</text></svg>'

@@ -54,6 +54,5 @@ def clean(text: str) -> str:
         for letter in text
         if letter in "\t\n\r"
         or 0x20 <= ord(letter) <= 0xD7FF
-        or ord(letter) >= 0xE000
-        and ord(letter) not in (0xFFFE, 0xFFFF)
+        or (ord(letter) >= 0xE000 and ord(letter) not in (0xFFFE, 0xFFFF))
     )

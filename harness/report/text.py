@@ -140,8 +140,7 @@ def _wrapped(first: str, text: str, width: int) -> list[str]:
                 textwrap.wrap(text, width - plain, break_long_words=False, break_on_hyphens=False)
             )
         ]
-        or [first]
-    )
+    ) or [first]
 
 
 # --- Many runs ----------------------------------------------------------------------------------------
@@ -182,7 +181,8 @@ def _row(run: Run, name: str, column: int, colour: bool, width: int) -> str:
         cause = finding.cause if finding.excusable else f"false alarm: {finding.cause}"
         told = told if finding.excusable else ""
     shown = name if len(name) <= column else name[: column - 1] + "…"
-    head = f"  {shown:{column}}  {_painted(f'{verdict.outcome:8}', verdict.outcome, colour)}  {stage:9}  {verdict.lost:>5}  {told:>10}  "
+    outcome = _painted(f"{verdict.outcome:8}", verdict.outcome, colour)
+    head = f"  {shown:{column}}  {outcome}  {stage:9}  {verdict.lost:>5}  {told:>10}  "
     room = width - (column + 42)
     cause = cause.splitlines()[0] if cause else ""
     return (head + (cause if len(cause) <= room or room < 20 else cause[: room - 1] + "…")).rstrip()

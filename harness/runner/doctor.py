@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
+from websockets.client import ClientProtocol
+from websockets.uri import parse_uri
 
 from harness.checks.tape import parse_trade
 from harness.clock import NS_PER_MS, monotonic_ns, wall_ns
@@ -159,9 +161,6 @@ class _Probe:
         return f"{secure.version()}, certificate of {issuer.get('organizationName', '?')} until {until:%Y-%m-%d}{soon}"
 
     def upgrade(self) -> str:
-        from websockets.client import ClientProtocol
-        from websockets.uri import parse_uri
-
         scheme = "wss" if isinstance(self.sock, ssl.SSLSocket) else "ws"
         self.protocol = ClientProtocol(parse_uri(f"{scheme}://{self.host}:{self.port}/ws"))
         self.protocol.send_request(self.protocol.connect())

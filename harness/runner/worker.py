@@ -29,7 +29,7 @@ from harness.clock import NS_PER_S, monotonic_ns
 from harness.errors import HarnessBug, HarnessError, SubjectError
 from harness.exchange.settings import MAX, ExchangeSettings
 from harness.faults.plan import Plan, parse_fault
-from harness.ledger import Closed, Exited, Ledger, Noted, Opened
+from harness.ledger import Accepted, Changed, Closed, Exited, Ledger, Noted, Opened, Sent
 from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
@@ -39,6 +39,7 @@ from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
 from harness.subjects.swallowed import Swallowed
+from harness.timeline import Timeline
 from harness.transports.live import LiveExchange
 from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
@@ -46,7 +47,6 @@ from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
 if TYPE_CHECKING:
     from harness.ledger import AnyEntry
     from harness.scenario import Scenario
-    from harness.timeline import Timeline
     from harness.transports.sim import SimExchange
 
 OURS = ("harness-",)
@@ -407,10 +407,8 @@ def clipped(timeline: Timeline, duration_ns: int | None) -> Timeline:
     """The first part of a timeline."""
     if duration_ns is None or duration_ns >= timeline.length_ns:
         return timeline
-    from harness.timeline import Timeline as Clipped
-
     last = timeline.frame_at(duration_ns)
-    return Clipped(
+    return Timeline(
         due_ns=timeline.due_ns[:last],
         stream_codes=timeline.stream_codes[:last],
         trade_ids=timeline.trade_ids[:last],
@@ -425,8 +423,6 @@ def clipped(timeline: Timeline, duration_ns: int | None) -> Timeline:
 
 def marks(entries: list[AnyEntry], question: Question) -> tuple[tuple[float, int, int], ...]:
     """Trades sent and accepted over time, at so many moments, for drawing."""
-    from harness.ledger import Accepted, Changed, Sent
-
     span_ns = max(question.closed_ns - question.started_ns, 1)
     sent, accepted, found, slot = 0, 0, [], 0
     for entry in sorted(entries, key=lambda e: e.at_ns):

@@ -102,7 +102,7 @@ def anatomy(subject: Any, tap: str | None = None) -> Anatomy:
     start = start or next((name for name in ITERATOR_NAMES if callable(getattr(subject, name, None))), "")
     if not start:
         raise SubjectError(
-            f"{type(subject).__name__} has none of {', '.join(START_NAMES)}: write a small class that has start(symbols)"
+            f"{type(subject).__name__} has none of {', '.join(START_NAMES)}: write a small class with start(symbols)"
         )
     return Anatomy(
         start=start,

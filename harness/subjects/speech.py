@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from harness.clock import monotonic_ns
 from harness.ledger import Logged, Noted
@@ -47,7 +47,7 @@ class Speech:
         self._inside = threading.local()
         self._undo: list[Callable[[], None]] = []
 
-    def __enter__(self) -> Speech:
+    def __enter__(self) -> Self:
         """Begin to listen."""
         self._listen_to_logging()
         self._listen_to_streams()

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.clock import monotonic_ns
 from harness.ledger import Noted
@@ -18,7 +18,7 @@ from harness.subjects.tasks import OURS, is_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, TracebackType
+    from types import CodeType
 
     from harness.ledger import AnyEntry
 
@@ -44,7 +44,7 @@ class Swallowed:
         self._caught: dict[tuple[str, str, str], int] = {}
         self._listening = False
 
-    def __enter__(self) -> Swallowed:  # noqa: PYI034 - nobody subclasses it
+    def __enter__(self) -> Self:
         """Begin to listen, where the interpreter can tell and nobody else is listening."""
         if sys.version_info >= (3, 12) and sys.monitoring.get_tool(TOOL) is None:
             monitoring = sys.monitoring
@@ -54,7 +54,7 @@ class Swallowed:
             self._listening = True
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop listening."""
         if sys.version_info >= (3, 12) and self._listening:
             sys.monitoring.set_events(TOOL, 0)

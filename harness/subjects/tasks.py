@@ -12,7 +12,7 @@ import sysconfig
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -74,7 +74,7 @@ class TaskWatch:
         self._noted_blocked: set[str] = set()
         self._threads = set(threading.enumerate())
 
-    def __enter__(self) -> TaskWatch:
+    def __enter__(self) -> Self:
         """Begin to register."""
         create, run = asyncio.BaseEventLoop.create_task, asyncio.BaseEventLoop.run_forever
         make = asyncio.BaseEventLoop.__init__
@@ -318,6 +318,7 @@ def place_of(frame: FrameType) -> str:
 
 
 def is_library(filename: str) -> bool:
+    """Whether a file belongs to the standard library or an installed package."""
     return filename.startswith(_LIBRARIES) or "site-packages" in filename
 
 

@@ -7,6 +7,7 @@ those; they keep the exchange's one-letter keys or words of their own.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -162,7 +163,7 @@ def _time(value: Any) -> int | None:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN alone differs from itself
+    if not math.isfinite(number):
         return None
     return round(number * 1000) if 0 < number < SECONDS_BELOW else round(number)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.harness.checks.case_builder import Story, payload
+from tests.harness.checks.case_builder import Story
 from tests.harness.checks.test_never_connected import only
 
 

@@ -38,7 +38,9 @@ class Trade:
 
 
 OBJECT = Trade("BTCUSDT", 7, Decimal("91350.10"), Decimal("0.5"), 1790000000000, True)
-ROW = namedtuple("ROW", "symbol id price qty ts side")("BTCUSDT", 7, "91350.10", "0.5", 1790000000.0, "SELL")
+ROW = namedtuple(  # noqa: PYI024 - subjects use these
+    "ROW", "symbol id price qty ts side"
+)("BTCUSDT", 7, "91350.10", "0.5", 1790000000.0, "SELL")
 
 
 def on_plain(symbol, price, quantity, trade_id, timestamp, is_buyer_maker):
