@@ -112,7 +112,7 @@ def load(client: Client) -> dict[tuple[str, ...], RunResult]:
 def version_of(client: Client) -> str:
     """`name==version` of the client itself."""
     lines = (HERE / "requirements" / f"{client.requirements}.txt").read_text(encoding="utf-8").splitlines()
-    wanted = client.requirements.replace("-", "_")
+    wanted = client.requirements.replace("-", "_") + "=="
     return next((line for line in lines if line.replace("-", "_").startswith(wanted)), client.requirements)
 
 

@@ -32,7 +32,7 @@ CLIENTS = (
     Client("binance-sdk-spot", "binance_sdk_spot", "binance-sdk-spot"),
     Client("ccxt.pro", "ccxt_pro", "ccxt"),
     Client("cryptofeed", "cryptofeed_handler", "cryptofeed"),
-    Client("unicorn", "unicorn", "unicorn"),
+    Client("unicorn", "unicorn", "unicorn-binance-websocket-api"),
 )
 
 TRIALS = (

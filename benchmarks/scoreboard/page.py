@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.scoreboard.board import CLIENTS, FRAMES, RATE, TRIALS
+from harness.checks.signals import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from harness.runner import RunResult
+    from harness.verdict import Finding
+
+# How a client stops is not what this page is about, and the wrapper that stops it is ours.
+NOT_DATA = ("cannot_stop", "left_behind")
 
 HEAD = """\
 # Scoreboard: what public clients tell you when data is lost
@@ -43,7 +48,8 @@ def render(
     lines.append("| client | version | " + " | ".join(trial.title for trial in TRIALS) + " |")
     lines.append("|---|---|" + "---|" * len(TRIALS))
     for client in clients:
-        cells = [_cell(results[client.module].get(trial.faults)) for trial in TRIALS]
+        noise = _noise(results[client.module])
+        cells = [_cell(results[client.module].get(trial.faults), noise) for trial in TRIALS]
         version = versions[client.module].partition("==")[2]
         lines.append(f"| {client.name} | {version} | " + " | ".join(cells) + " |")
     lines += ["", _sums(results), "", "The conditions:", ""]
@@ -54,10 +60,33 @@ def render(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cell(result: RunResult | None) -> str:
+def outcome_of(result: RunResult, noise: frozenset[str]) -> str:
+    """The verdict on data alone, with what the client also says without a fault left out."""
+    findings = list(_about_data(result))
+    if result.verdict.outcome == "unjudged" or not findings:
+        return "unjudged" if result.verdict.outcome == "unjudged" else "intact"
+    return "loud" if all(_told(finding, noise) for finding in findings) else "silent"
+
+
+def _about_data(result: RunResult) -> Iterator[Finding]:
+    return (finding for finding in result.verdict.findings if finding.check not in NOT_DATA)
+
+
+def _told(finding: Finding, noise: frozenset[str]) -> str:
+    # The first line of the first signal that is no noise; empty when there is none.
+    fresh = (signal.text for signal in finding.signals if folded(signal.text) not in noise)
+    return next(fresh, "").partition("\n")[0]
+
+
+def _noise(by_faults: Mapping[tuple[str, ...], RunResult]) -> frozenset[str]:
+    plain = by_faults.get(())
+    return frozenset(folded(signal.text) for signal in plain.verdict.signals) if plain else frozenset()
+
+
+def _cell(result: RunResult | None, noise: frozenset[str]) -> str:
     if result is None:
         return "-"
-    outcome, lost = result.verdict.outcome, result.verdict.lost
+    outcome, lost = outcome_of(result, noise), result.verdict.lost
     text = f"**{outcome}**" if outcome == "silent" else outcome
     return f"{text} ({lost} lost)" if lost else text
 
@@ -71,7 +100,7 @@ def _sums(results: Mapping[str, Mapping[tuple[str, ...], RunResult]]) -> str:
     for by_faults in results.values():
         for faults, result in by_faults.items():
             if faults:
-                counts[result.verdict.outcome] += 1
+                counts[outcome_of(result, _noise(by_faults))] += 1
     total = sum(counts.values())
     shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"Of {total} runs with a fault: {shown}."
@@ -86,7 +115,8 @@ def _details(name: str, by_faults: Mapping[tuple[str, ...], RunResult]) -> list[
         verdict = result.verdict
         if verdict.outcome == "unjudged":
             lines.append(f"* {trial.title}: could not be judged: {verdict.reason}")
-        for finding in verdict.findings[:3]:
-            told = finding.signals[0].text.splitlines()[0][:120] if finding.signals else "nobody was told"
-            lines.append(f"* {trial.title}: {finding.check} at {finding.stage}: {finding.cause} ({told})")
+        for finding in list(_about_data(result))[:3]:
+            told = _told(finding, _noise(by_faults))[:120]
+            by = f"told: `{told.replace('`', '')}`" if told else "**nobody was told**"
+            lines.append(f"* {trial.title}: {finding.check} at {finding.stage}: {finding.cause}; {by}")
     return [*lines, "", "</details>", ""]
