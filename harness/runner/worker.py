@@ -35,6 +35,7 @@ from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
 from harness.runner.ride import SubjectRide
+from harness.script import check
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
@@ -107,6 +108,7 @@ class Worker:
         if not symbols:
             raise SubjectError(f"{', '.join(scenario.recordings)}: no aggTrade in it, so there is nothing to judge")
         plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
+        check(plan, timeline)  # a fault that never strikes would pass for one that was survived
         host = hosts.find(scenario.host_kind)
         settings = ExchangeSettings(speed=scenario.speed or MAX, retime=scenario.retime, seed=scenario.seed)
         live = self._exchange(timeline, plan, settings)
