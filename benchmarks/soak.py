@@ -71,7 +71,10 @@ def misbehave(live: LiveExchange, rng: Random, patience_s: float) -> str:
     secure = rng.random() < 0.3
     url = live.urls["wss" if secure else "ws"]
     assert url is not None
-    sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=2.0)
+    try:
+        sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=2.0)
+    except OSError:
+        return "refused"
     ended = "left"
     try:
         sock.settimeout(patience_s)
