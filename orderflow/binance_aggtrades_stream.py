@@ -171,11 +171,12 @@ class BinanceAggTradesStream:
                 wait.cancel()
         if self._stopping:
             return
-        mute = [symbol for symbol in wanted if not self._feeds[symbol].first_trade.is_set()]
+        # Trades that REST stands in with are no stream.
+        mute = [symbol for symbol in wanted if not self._feeds[symbol].stream_trades]
         for symbol in mute:
             reasons = "; ".join(self._feeds[symbol].trouble(time.monotonic()))
             logger.warning(
-                "⚠️ %s: no trade within %.1f s of start(): %s; attempts go on in the background",
+                "⚠️ %s: no trade from the stream within %.1f s of start(): %s; attempts go on in the background",
                 symbol,
                 self.settings.start_timeout_s,
                 reasons or "the connection is open; the market is quiet, or the stream is mute",

@@ -59,6 +59,10 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Later trades are held back for so long, at most, until missing ones are fetched."""
     backfill_max: int = 100_000
     """A jump in ids beyond this is taken for another numbering, not for missing trades. About two hours of BTCUSDT."""
+    stand_in_s: float = 5.0
+    """While the stream is away, or open and mute, REST is asked so often for what is traded; 0 for never.
+    Doubled, up to a
+    minute, while REST does not answer. Costs 48 of 6000 weight a minute for each symbol (Binance, "IP limits")."""
     held_max: int = 50_000
     """Trades held back behind a gap, at most; then the gap is given up, aloud."""
     backlog_max: int = 10_000

@@ -45,6 +45,9 @@ _TURN_NS = 20_000_000
 _RECEIVE_TURN = 64
 # Health waits so long for REST to say whether a silence is one.
 _PROBE_S = 10.0
+# Shorter absences are over before it pays to ask REST again and again.
+_STAND_IN_AFTER_S = 2.0
+_STAND_IN_MAX_S = 60.0
 
 
 class LostTrades(msgspec.Struct, frozen=True):
@@ -134,6 +137,8 @@ class SymbolFeed:
         self._open_ended = False
         self._helpers: set[asyncio.Task[None]] = set()
         self._catching_up = False
+        self._next_stand_in_s = 0.0
+        self._rest_failures = 0
         self._probing = False
         self._next_probe_s = 0.0
         self._quiet_reports = 0
@@ -153,8 +158,8 @@ class SymbolFeed:
             logger.debug("   URI: %s (attempt %d)", self.uri, self.attempts)
             began_s, had = time.monotonic(), self.stream_trades
             was_connected = False
-            if not self.connections:
-                # What is traded from here on may be fetched, should this connection end before its first trade.
+            if self.attempts == 1:
+                # What is traded from here on may be fetched, should no connection bring it.
                 self._wanted_from_ms = time.time_ns() // 1_000_000
             try:
                 async with self._dial() as ws:
@@ -175,6 +180,8 @@ class SymbolFeed:
             lasted = self.stream_trades > had and time.monotonic() - began_s >= self._settings.backoff_reset_s
             self.failures = 1 if lasted else self.failures + 1
             pause_s = self._pause_s(explanation)
+            if explanation.retry_after_s is not None:
+                self._next_stand_in_s = time.monotonic() + pause_s  # a ban is on the address, not on the stream
             self._report_trouble(explanation, pause_s, was_connected=was_connected)
             await asyncio.sleep(pause_s)
 
@@ -419,11 +426,14 @@ class SymbolFeed:
                 self._lose(trouble)
                 break
             try:
-                if await self._fetch_page():
+                got_further = await self._fetch_page()
+                self._rest_failures = 0
+                if got_further:
                     deadline_s = time.monotonic() + settings.backfill_timeout_s
                     continue
             except BackfillError as error:
                 trouble = str(error)
+                self._rest_failures += 1
                 if sequencer.holding and sequencer.held_count and self.connections == 1:
                     # Nothing is known to be missing, and a program waits in start().
                     logger.info(
@@ -497,7 +507,13 @@ class SymbolFeed:
         self._open_ended = False
         self._wake.set()
         if hole is None:
-            logger.warning("⚠️ %s: what was traded while the stream was away cannot be fetched: %s", self.symbol, reason)
+            self._say(
+                logging.WARNING,
+                "away",
+                "⚠️ %s: what is traded while the stream is away cannot be fetched: %s",
+                self.symbol,
+                reason,
+            )
             return
         self.lost_count += hole.count
         self.lost.append(LostTrades(hole, time.monotonic(), None if last is None else last.time_ms, reason))
@@ -534,10 +550,9 @@ class SymbolFeed:
     def _on_delivered(self, trade: Trade) -> None:
         self.delivered += 1
         self.last_trade_ms = trade.time_ms
-        if self.delivered == 1:
-            self.first_trade.set()
         if trade.event_time_ms is None:
             return  # fetched over REST: late by nature, and said so already
+        self.first_trade.set()
         self.lag_ms = self.lag.measure(trade.event_time_ms, time.monotonic_ns(), time.time_ns())
         max_ms = self._settings.max_lag_s * 1000
         if self.lag_ms > max_ms:
@@ -592,12 +607,27 @@ class SymbolFeed:
                 now_s - since_s,
                 len(self.sequencer.ready),
             )
+        self._stand_in(now_s)
         if not self.connected or self._probing or not self._drained.is_set():
             return
         age_s = now_s - self.signs_of_life_s
         if age_s >= self._settings.stall_timeout_s and now_s >= self._next_probe_s:
             self._probing = True
             self._help("looking into the silence", self._probe())
+
+    def _stand_in(self, now_s: float) -> None:
+        """While the stream brings nothing, let REST stand in for it."""
+        settings = self._settings
+        away = self.down_since_s is not None and now_s - self.down_since_s >= _STAND_IN_AFTER_S and self.failures > 0
+        if (
+            not (away and settings.backfill and settings.stand_in_s)
+            or self._catching_up
+            or now_s < self._next_stand_in_s
+        ):
+            return
+        self._next_stand_in_s = now_s + min(settings.stand_in_s * 2.0**self._rest_failures, _STAND_IN_MAX_S)
+        self.sequencer.holding = self.sequencer.last_id is None
+        self._want_catch_up(open_ended=True)
 
     @property
     def signs_of_life_s(self) -> float:
@@ -661,7 +691,7 @@ class SymbolFeed:
             reasons.append(f"{what}{': ' + self.last_trouble if self.last_trouble else ''}")
         elif age_s >= settings.quiet_timeout_s:
             reasons.append(f"no trade for {age_s:.1f} s")
-        elif age_s >= settings.stall_timeout_s + (_PROBE_S if self._probing else 0.0) and not self.quiet_confirmed:
+        elif age_s >= settings.stall_timeout_s + _PROBE_S and not self.quiet_confirmed:
             reasons.append(f"no trade for {age_s:.1f} s on an open connection")
         elif self.stream_trades == 0 and age_s >= settings.start_timeout_s:
             reasons.append(f"connected for {age_s:.1f} s, and not one trade yet")

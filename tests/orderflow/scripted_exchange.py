@@ -40,13 +40,15 @@ class ScriptedExchange:
     Streams and REST on one port of loopback.
 
     `connections` holds one coroutine function for each connection, in order; the last serves all further ones.
-    Before the upgrade, an entry of `refusals` (a `Response`, or None to let in) is taken. REST answers from
+    Before the upgrade, an entry of `refusals` (a `Response`, or None to let in) is taken;
+    while `refusing` has a status, everybody gets that. REST answers from
     `rest_trades`.
     """
 
     def __init__(self):
         self.connections = []
         self.refusals = []
+        self.refusing = None
         self.rest_trades = {}
         self.rest_status = HTTPStatus.OK
         self.rest_headers = {}
@@ -91,6 +93,8 @@ class ScriptedExchange:
             return self._rest({key: value[0] for key, value in parse_qs(url.query).items()})
         self.attempted += 1
         self.paths.append(request.path)
+        if self.refusing is not None:
+            return response(self.refusing, {"code": 0, "msg": "refused"})
         return self.refusals.pop(0) if self.refusals else None
 
     def _rest(self, query):

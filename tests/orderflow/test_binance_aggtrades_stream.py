@@ -176,6 +176,41 @@ async def test_every_failed_attempt_is_announced_and_attempts_never_end(exchange
     assert "no data for" in told[0]
 
 
+async def test_rest_stands_in_while_the_stream_is_away(exchange, start, caplog, monkeypatch):
+    monkeypatch.setattr("orderflow.symbol_feed._STAND_IN_AFTER_S", 50 * MS)
+
+    async def cut(ws):
+        for text in exchange.traded(range(3)):
+            await ws.send(text)
+        await until(lambda: trades)
+        exchange.refusing = 503
+        ws.transport.abort()
+
+    trades = []
+    exchange.connections = [cut]
+    stream, _ = await start(callback=lambda symbol, trade: trades.append(trade), stand_in_s=20 * MS)
+    await until(lambda: stream.health()["ok"] is False)
+    for number in range(3, 8):
+        exchange.traded([number])
+        await until(lambda: len(trades) == number + 1)  # noqa: B023 - waited for within the round
+    assert ids(trades) == list(range(8))
+    assert {trade.source for trade in trades[3:]} == {"rest"}
+    assert stream.health()["ok"] is False
+
+
+async def test_a_stream_that_never_comes_up_is_no_start_though_rest_stands_in(exchange, start, caplog, monkeypatch):
+    monkeypatch.setattr("orderflow.symbol_feed._STAND_IN_AFTER_S", 0.0)
+    exchange.refusing = 451
+    starting = asyncio.ensure_future(start(stand_in_s=20 * MS, start_timeout_s=500 * MS))
+    await until(lambda: exchange.attempted)
+    exchange.traded(range(3))
+    stream, trades = await starting
+    await until(lambda: len(trades) == 3)
+    assert any("no trade from the stream within" in text for text in warnings(caplog))
+    assert "✅ AggTrades streams running in background" not in caplog.messages
+    assert stream.health()["ok"] is False
+
+
 async def test_being_down_for_long_becomes_an_error(exchange, start, caplog):
     exchange.refusals = [response(502, "") for _ in range(12)]
     exchange.connections = [sends(frame(0))]
@@ -241,7 +276,7 @@ async def test_silence_on_an_open_connection_is_noticed_announced_and_mended(exc
 async def test_a_connection_that_never_delivers_is_noticed_and_rest_fills_in(exchange, start, caplog):
     exchange.connections = [sends()]
     _stream, trades = await start(stall_timeout_s=100 * MS, start_timeout_s=20 * MS)
-    assert any("no trade within" in text for text in warnings(caplog))
+    assert any("no trade from the stream within" in text for text in warnings(caplog))
     exchange.traded(range(3))
     await until(lambda: len(trades) == 3)
     assert any("on an open connection" in text for text in warnings(caplog))
@@ -592,7 +627,7 @@ async def test_symbols_that_cannot_be_are_refused_at_once(symbols):
 async def test_start_says_that_no_trade_came(exchange, start, caplog):
     exchange.connections = [sends()]
     _stream, _ = await start(start_timeout_s=30 * MS)
-    assert any("no trade within" in text for text in warnings(caplog))
+    assert any("no trade from the stream within" in text for text in warnings(caplog))
     assert "✅ AggTrades streams running in background" not in caplog.messages
 
 
