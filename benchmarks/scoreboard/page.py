@@ -32,8 +32,8 @@ few lines around it may do so. It says what you get *by default*, so that you kn
 FOOT = """
 How to read it:
 
-* `silent` under *reset* with a plain loop: the exception ends a background task that nobody asks for its result.
-  Awaited in the foreground, the same exception would be loud; the program of the report did not await it.
+* What is awaited in the documentation is awaited here, so an exception reaches the caller and counts as loud. Put the
+  same lines into a background task that nobody asks for its result, as the program of the report did: silent.
 * Printing to standard error or standard output is no signal: no alert reads it.
 * *loud* says that somebody was told, not that data came again; the number behind it is what was lost.
 """

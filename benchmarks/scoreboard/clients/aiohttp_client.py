@@ -10,7 +10,9 @@ DOCUMENTATION = "aiohttp 3.14, client quick start: WebSockets"
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         async with (
@@ -29,4 +31,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)

@@ -9,7 +9,9 @@ DOCUMENTATION = "ccxt 4.5.90 manual, watchTrades; `name` set to aggTrade, since 
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         exchange = ccxt.pro.binance()
@@ -26,4 +28,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)

@@ -21,7 +21,9 @@ class Listener(WSListener):
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         url = f"wss://stream.binance.com:9443/ws/{symbol}@aggTrade"
@@ -33,4 +35,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)

@@ -9,7 +9,9 @@ DOCUMENTATION = "python-binance 1.0.37, Websockets: BinanceSocketManager usage"
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         client = await AsyncClient.create()
@@ -24,4 +26,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)

@@ -11,7 +11,9 @@ DOCUMENTATION = "websockets 17.4, `connect` as an infinite asynchronous iterator
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         async for websocket in connect(f"wss://stream.binance.com:9443/ws/{symbol}@aggTrade"):
@@ -27,4 +29,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)

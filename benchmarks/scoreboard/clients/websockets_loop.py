@@ -10,7 +10,9 @@ DOCUMENTATION = "websockets 17.4, quick start: connect() and iterate"
 
 class Service:
     async def start(self, symbols):
-        self.task = asyncio.create_task(self.main(symbols[0]))
+        # In the foreground, as the documentation has it: what ends main() reaches whoever awaits this.
+        self.task = asyncio.current_task()
+        await self.main(symbols[0])
 
     async def main(self, symbol):
         async with connect(f"wss://stream.binance.com:9443/ws/{symbol}@aggTrade") as websocket:
@@ -23,4 +25,3 @@ class Service:
 
     async def stop(self):
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
