@@ -128,17 +128,14 @@ def _selfcheck(scenarios: list[Scenario]) -> None:
     from harness.runner.selfcheck import selfcheck
 
     for scenario in scenarios:
-        found = selfcheck(scenario)
+        found, named = selfcheck(scenario), " ".join(scenario.named_faults) or "no fault"
         if not found.same:
             one, other = found.first_difference or found.digests
             raise SubjectError(
-                f"{' '.join(scenario.named_faults) or 'no fault'}: not the same in another process, which hashes text and "
-                f"addresses differently; the first difference is\n  {one or 'nothing'}\n  {other or 'nothing'}"
+                f"{named}: not the same in another process, which hashes text and addresses differently; "
+                f"the first difference is\n  {one or 'nothing'}\n  {other or 'nothing'}"
             )
-        print(
-            f"selfcheck: {' '.join(scenario.named_faults) or 'no fault'}: the same, {found.digests[0][:16]}",
-            file=sys.stderr,
-        )
+        print(f"selfcheck: {named}: the same, {found.digests[0][:16]}", file=sys.stderr)
 
 
 def scenario_of(args: argparse.Namespace) -> Scenario:

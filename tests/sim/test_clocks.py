@@ -96,7 +96,7 @@ def test_a_loop_that_turns_without_pause_does_not_stop_time(simulation, stage):
     stage()
 
     async def spin(done):
-        while not done.is_set():
+        while not done.is_set():  # noqa: ASYNC110 - the point
             await asyncio.sleep(0)
 
     async def main():

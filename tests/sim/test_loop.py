@@ -60,7 +60,7 @@ def test_a_blocking_sleep_blocks_the_loop_and_nothing_else():
     async def main():
         threading.Thread(target=other).start()
         asyncio.get_running_loop().call_later(0.5, seen.append, "loop")
-        time.sleep(2.5)
+        time.sleep(2.5)  # noqa: ASYNC251 - the point
         await asyncio.sleep(1)
 
     asyncio.run(main())
@@ -114,7 +114,10 @@ def test_tasks_in_sets_are_in_the_order_of_their_making():
         ("servers of the subject's own", lambda loop: asyncio.start_server(print, "127.0.0.1", 0)),
         ("child processes", lambda loop: asyncio.create_subprocess_exec("true")),
         ("datagrams", lambda loop: loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))),
-        ("127.0.0.1:6379, nor anything else but the exchange, in its network", lambda loop: asyncio.open_connection("127.0.0.1", 6379)),
+        (
+            "127.0.0.1:6379, nor anything else but the exchange, in its network",
+            lambda loop: asyncio.open_connection("127.0.0.1", 6379),
+        ),
     ],
 )  # fmt: skip
 def test_what_only_reality_has_is_refused_and_noted(simulation, what, asked):
