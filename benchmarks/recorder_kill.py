@@ -158,9 +158,13 @@ def main() -> int:
     lost_s = sorted(o["lost_s"] for o in outcomes)
     bad = [(n, o["problems"]) for n, o in enumerate(outcomes) if o["problems"]]
     summary = {
-        "kills": options.kills, "frames sent": sum(o["sent"] for o in outcomes), "frames kept": sum(o["kept"] for o in outcomes),
-        "torn tails": sum(o["torn"] for o in outcomes), "unreadable or wrong": len(bad), "wall s": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+        "kills": options.kills,
+        "frames sent": sum(o["sent"] for o in outcomes),
+        "frames kept": sum(o["kept"] for o in outcomes),
+        "torn tails": sum(o["torn"] for o in outcomes),
+        "unreadable or wrong": len(bad),
+        "wall s": round(time.perf_counter() - began, 1),
+    }
     rows = {}
     for name, q in (
         ("least", 0),

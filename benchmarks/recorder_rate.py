@@ -33,8 +33,10 @@ TAPE_FRAMES = 400_000
 def payload(number: int) -> bytes:
     at = 1_700_000_000_000 + number
     return (
-        f'{{"e":"aggTrade","E":{at},"s":"BTCUSDT","a":{3_000_000_000 + number},"p":"{91350 + number % 50}.{number % 100:02}000000",'
-        f'"q":"0.{number % 100_000:05}000","f":{5_000_000_000 + number},"l":{5_000_000_000 + number},"T":{at},"m":true,"M":true}}'
+        f'{{"e":"aggTrade","E":{at},"s":"BTCUSDT","a":{3_000_000_000 + number},'
+        f'"p":"{91350 + number % 50}.{number % 100:02}000000",'
+        f'"q":"0.{number % 100_000:05}000","f":{5_000_000_000 + number},"l":{5_000_000_000 + number},'
+        f'"T":{at},"m":true,"M":true}}'
     ).encode()
 
 
@@ -168,7 +170,7 @@ def journal_share(rate: int, interval_ms: int, seconds: float) -> dict:
 
     append_s = sync_s = 0.0
     syncs = []
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "a.journal", Header(target="a.parquet", identity="x", endpoint=""))
         began, number = time.perf_counter(), 0
         cpu = time.thread_time()
@@ -193,7 +195,8 @@ def journal_share(rate: int, interval_ms: int, seconds: float) -> dict:
     return {
         "append_percent": round(100 * append_s / wall, 2), "sync_percent": round(100 * sync_s / wall, 2),
         "sum_percent": round(100 * (append_s + sync_s) / wall, 2), "thread_cpu_percent": round(100 * cpu / wall, 2),
-        "sync_ms_p50": round(1e3 * syncs[len(syncs) // 2], 2), "sync_ms_p99": round(1e3 * syncs[int(len(syncs) * 0.99)], 2),
+        "sync_ms_p50": round(1e3 * syncs[len(syncs) // 2], 2),
+        "sync_ms_p99": round(1e3 * syncs[int(len(syncs) * 0.99)], 2),
     }  # fmt: skip
 
 
@@ -213,7 +216,7 @@ def memory(frames: int, out) -> None:
 
     async def run() -> list[float]:
         seen: list[float] = []
-        with tempfile.TemporaryDirectory(dir=".") as folder:
+        with tempfile.TemporaryDirectory() as folder:
             settings = Settings(
                 streams=("btcusdt@aggTrade",), endpoint=f"ws://127.0.0.1:{port}", folder=Path(folder), backfill=False
             )  # fmt: skip
@@ -232,14 +235,8 @@ def memory(frames: int, out) -> None:
     seen = asyncio.run(run())
     server.terminate()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    out.send(
-        {
-            "frames": frames,
-            "resident_mb_by_tenths": seen,
-            "peak_mb": round(peak, 1),
-            "wall_s": round(time.perf_counter() - began, 1),
-        }
-    )
+    wall = round(time.perf_counter() - began, 1)
+    out.send({"frames": frames, "resident_mb_by_tenths": seen, "peak_mb": round(peak, 1), "wall_s": wall})
 
 
 def main() -> None:

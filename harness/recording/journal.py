@@ -36,8 +36,8 @@ _DIRECTION_CODES = {name: code for code, name in enumerate(DIRECTIONS)}
 _KIND_CODES = {name: code for code, name in enumerate(KINDS)}
 _NO_CLOSE_CODE = -1
 
-BLOCK_BYTES_MAX = 64 << 20
-"""Payload bytes in one block. Arrow counts offsets in 32 bits, and a reader holds one block in memory."""
+BLOCK_BYTES_MAX = 1 << 20
+"""Payload bytes in one block, about: it is made while they are in the processor's cache; a reader holds one."""
 
 _SCHEMA = pa.schema(
     [
