@@ -121,6 +121,14 @@ def _never_tried(case: Case) -> Place:
             suggestion="find out why start() cannot run in this host",
             evidence=tuple(loops[:2] + tasks[:3]),
         )
+    ended = case.notes_about("ended")
+    if ended and not loops and not tasks:
+        return Place(
+            stage="resolve",
+            cause=f"{ended[0]}, and no connection was attempted",
+            suggestion="a reading task has no good end: say at WARNING why it ended, and start it again",
+            evidence=tuple(case.notes_about("swallowed")[:3] + ended[1:3]),
+        )
     why = loops[0] if loops else "start() returned, and nothing that it began ever ran"
     waiting = f"; {tasks[0]}" if tasks else ""
     return Place(

@@ -178,6 +178,8 @@ class TaskWatch:
             text = describe(record)
             if text and not record.ours:
                 self._write(Noted(at_ns=now_ns, what="task", text=text))
+            elif text := ended(record):
+                self._write(Noted(at_ns=now_ns, what="ended", text=text))
 
     def _about_loops(self, started_ns: int) -> list[str]:
         found = []
@@ -242,6 +244,14 @@ def describe(record: TaskRecord) -> str:
     # The attribute, not `exception()`: asking would mark it as retrieved and hush the interpreter.
     problem = getattr(task, "_exception", None)
     return f"{name} ended with {type(problem).__name__}: {problem}" if problem is not None else ""
+
+
+def ended(record: TaskRecord) -> str:
+    """One clause on a task of the subject that came to its end as if its work were done; empty for every other."""
+    task = record.task()
+    if task is None or record.ours or not task.done() or task.cancelled() or getattr(task, "_exception", None):
+        return ""
+    return f"task {record.name} (made at {record.made_at}) ran to its end, without an exception"
 
 
 def _pending(record: TaskRecord) -> str:
