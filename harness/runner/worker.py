@@ -34,7 +34,7 @@ from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
-from harness.runner.ride import SubjectRide
+from harness.runner.ride import LEAVING_S, SubjectRide
 from harness.script import check
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
@@ -359,11 +359,17 @@ class Worker:
     def _note_open_connections(self) -> None:
         if {parse_fault(text).name for text in self.scenario.faults} & UNSEEN_END:
             return
+        until = time.perf_counter() + LEAVING_S
+        while (left := self._open_connections()) and time.perf_counter() < until:
+            time.sleep(TURN_S)  # a farewell may still be on its way
+        for number in left:
+            text = f"connection {number} was still open"
+            self.ledger.write(Noted(at_ns=monotonic_ns(), what="left behind", text=text))
+
+    def _open_connections(self) -> list[int]:
         closed = {entry.connection for entry in self.ledger if isinstance(entry, Closed)}
-        for entry in list(self.ledger):
-            if isinstance(entry, Opened) and entry.connection > 0 and entry.connection not in closed:
-                text = f"connection {entry.connection} was still open"
-                self.ledger.write(Noted(at_ns=monotonic_ns(), what="left behind", text=text))
+        opened = [entry.connection for entry in self.ledger if isinstance(entry, Opened) and entry.connection > 0]
+        return [number for number in opened if number not in closed]
 
     # --- Files ----------------------------------------------------------------------------------------
 
