@@ -182,7 +182,12 @@ class Hook:
                 host, port = self._targets.get((host, port_number(port)), (host, port))
             return await original(loop, factory, host, port, **kwargs)
 
+        async def getaddrinfo(loop: Any, host: Any, port: Any, **kwargs: int) -> Any:
+            # libuv has a resolver of its own; ours is `socket.getaddrinfo`, looked up now.
+            return await loop.run_in_executor(None, lambda: socket.getaddrinfo(host, port, **kwargs))
+
         self._set(uvloop.Loop, "create_connection", create_connection)
+        self._set(uvloop.Loop, "getaddrinfo", getaddrinfo)
 
     def _patch_aiohttp(self, resolver: ModuleType) -> None:
         async def resolve(_: Any, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
