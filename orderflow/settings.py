@@ -23,7 +23,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How long `start()` waits for the first trade of each symbol before it says that there is none."""
     stop_timeout_s: float = 5.0
     """How long `stop()` may take, at most."""
-    close_timeout_s: float = 1.0
+    close_timeout_s: float = 2.0
     """For the closing handshake."""
     ping_interval_s: float = 20.0
     """Our own keepalive; it finds a dead link, never a stream without data."""
