@@ -75,29 +75,32 @@ def render(runs: Sequence[Run]) -> str:
     order = {"silent": 0, "unjudged": 1, "loud": 2, "intact": 3}
     ordered = sorted(enumerate(runs), key=lambda pair: (order[pair[1].verdict.outcome], pair[0]))
     span = f"{runs[0].trades} trades in {runs[0].length_ns / NS_PER_S:.1f} s"
+    names = list(dict.fromkeys(run.scenario.subject for run in runs))
+    subjects = ", ".join(names)
     facts = [", ".join(scenario.recordings), span, f"tap {runs[0].tap or 'not found'}"]
     facts += [f"health {', '.join(runs[0].health) or 'none'}", f"seed {scenario.seed}"]
     body = [
-        f"<h1>{escape(scenario.subject)}</h1>",
+        f"<h1>{escape(subjects)}</h1>",
         f'<div class="dim">{escape(" · ".join(facts))}</div>',
         f'<div class="tally">{tally}</div>',
-        _table(ordered) if len(runs) > 1 else "",
-        *(_section(number, run) for number, run in ordered),
+        _table(ordered, several=len(names) > 1) if len(runs) > 1 else "",
+        *(_section(number, run, several=len(names) > 1) for number, run in ordered),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>harness: {escape(scenario.subject)}</title><style>{_STYLE}</style></head>\n<body>"
+        f"<title>harness: {escape(subjects)}</title><style>{_STYLE}</style></head>\n<body>"
         + "\n".join(body)
         + "</body></html>\n"
     )
 
 
-def _name(run: Run) -> str:
-    return ", ".join(run.scenario.named_faults) or "no faults"
+def _name(run: Run, *, several: bool) -> str:
+    faults = ", ".join(run.scenario.named_faults) or "no faults"
+    return f"{run.scenario.subject}  {faults}" if several else faults
 
 
-def _table(ordered: Sequence[tuple[int, Run]]) -> str:
+def _table(ordered: Sequence[tuple[int, Run]], *, several: bool) -> str:
     rows = []
     for number, run in ordered:
         verdict = run.verdict
@@ -111,7 +114,7 @@ def _table(ordered: Sequence[tuple[int, Run]]) -> str:
         )
         cause = verdict.reason.splitlines()[0] if verdict.reason else finding.cause if finding else ""
         rows.append(
-            f'<tr><td><a href="#run-{number}"><code>{escape(_name(run))}</code></a></td>'
+            f'<tr><td><a href="#run-{number}"><code>{escape(_name(run, several=several))}</code></a></td>'
             f'<td class="badge {verdict.outcome}">{verdict.outcome}</td><td>{finding.stage if finding else ""}</td>'
             f'<td class="n">{verdict.lost}</td><td class="n">{told}</td><td>{escape(cause)}</td></tr>'
         )
@@ -123,7 +126,7 @@ def _worst(run: Run) -> Finding | None:
     return min(run.verdict.findings, key=lambda f: (f.signalled or not f.excusable, f.since_s), default=None)
 
 
-def _section(number: int, run: Run) -> str:
+def _section(number: int, run: Run, *, several: bool) -> str:
     verdict = run.verdict
     worst = _worst(run)
     passed = dict(verdict.stages)
@@ -131,6 +134,8 @@ def _section(number: int, run: Run) -> str:
         f'<li class="{"" if passed.get(stage, True) else "no "}{"here" if worst and worst.stage == stage else ""}">'
         f"{'●' if passed.get(stage, True) else '○'} {stage}</li>"
         for stage in STAGES
+        # Metrics are looked at only where the subject offers them; they are a stage where they are the trouble.
+        if stage != "metrics" or (worst and worst.stage == "metrics")
     )
     shown = verdict.findings[:MAX_FINDINGS]
     more = (
@@ -142,7 +147,7 @@ def _section(number: int, run: Run) -> str:
     words = "".join(f"<dt>last words</dt><dd>{_said(word)}</dd>" for word in verdict.last_words)
     return (
         f'<section id="run-{number}"><h2><span class="badge {verdict.outcome}">{verdict.outcome}</span> '
-        f"<code>{escape(_name(run))}</code></h2>"
+        f"<code>{escape(_name(run, several=several))}</code></h2>"
         f'<div class="dim">sent {verdict.sent} · obtainable {verdict.obtainable} · '
         f"accepted {verdict.accepted} · lost {verdict.lost} · "
         f"duplicated {verdict.duplicated} · wrong {verdict.wrong} · {run.wall_s:.1f} s</div>{reason}"
