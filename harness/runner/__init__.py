@@ -8,6 +8,7 @@ reads what that one left and judges it all the same.
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from harness.faults.plan import parse_fault
 from harness.ledger import Exited, Ledger
 from harness.recording import load_timeline
 from harness.redirect import clean
+from harness.runner.nursery import Nursery, suits
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting, read_entries
 from harness.transports.sim import launch
 from harness.verdict import Noise, Question, judge, unjudged
@@ -39,6 +41,8 @@ __all__ = ["RunResult", "Setting", "run", "run_all"]
 
 DEFAULT_JOBS = 24
 """Runs at a time. They mostly wait, for a market at 40 trades a second, so two cores carry many."""
+WORTH_A_NURSERY = 4
+"""From so many simulated scenarios on, workers are forked instead of started."""
 SPARE_S = 45.0
 """For starting, stopping and judging, on a machine that is busy with other runs."""
 
@@ -84,6 +88,7 @@ class _Batch:
         self.processes: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
         self.cancelled = False
+        self.nurseries: queue.SimpleQueue[Nursery] = queue.SimpleQueue()
         self.noise_paths: dict[bytes, Path] = {}
 
     def run(self, jobs: int, on_result: Callable[[RunResult], None] | None) -> list[RunResult]:
@@ -105,6 +110,9 @@ class _Batch:
             except BaseException:
                 self._cancel(list(places))
                 raise
+            finally:
+                while not self.nurseries.empty():
+                    self.nurseries.get().close()
         assert all(result is not None for result in results)
         return [result for result in results if result is not None]
 
@@ -168,30 +176,53 @@ class _Batch:
     def _work(self, job: Job, place: Path) -> RunResult:
         path = place / "job.json"
         path.write_bytes(msgspec.json.encode(job))
-        output = None if self.verbose else subprocess.DEVNULL
         began = time.perf_counter()
+        simulated = job.scenario.mode == "sim"
+        forked = simulated and len(self.scenarios) >= WORTH_A_NURSERY and suits(job.scenario.path)
+        code = self._fork(path, job) if forked else self._start(path, job)
+        if Path(job.result).exists():
+            return msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
+        return judge_remains(job, code, time.perf_counter() - began)
+
+    def _start(self, path: Path, job: Job) -> int:
+        output = None if self.verbose else subprocess.DEVNULL
         words = ["-m", "harness.runner.worker", str(path)]
+        # What the worker leaves in temporary folders, keys among it, goes with the batch.
+        environment = worker_environment() | {"TMPDIR": str(path.parent)}
         simulated = job.scenario.mode == "sim"
         process = subprocess.Popen(
             launch.command(*words) if simulated else [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr if self.verbose else output,
             stderr=output,
-            env=launch.environment(worker_environment()) if simulated else worker_environment(),
+            env=launch.environment(environment) if simulated else environment,
         )
         with self.lock:
             self.processes.add(process)
         try:
-            process.wait(self._limit_s(job.scenario))
+            return process.wait(self._limit_s(job.scenario))
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            return process.wait()
         finally:
             with self.lock:
                 self.processes.discard(process)
-        if Path(job.result).exists():
-            return msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
-        return judge_remains(job, process.returncode, time.perf_counter() - began)
+
+    def _fork(self, path: Path, job: Job) -> int:
+        try:
+            nursery = self.nurseries.get_nowait()
+        except queue.Empty:
+            environment = worker_environment() | {"TMPDIR": str(self.folder)}
+            nursery = Nursery(launch.environment(environment), verbose=self.verbose)
+            with self.lock:
+                self.processes.add(nursery.process)
+        try:
+            code = nursery.run(path, self._limit_s(job.scenario))
+        except OSError:
+            nursery.close()
+            return -1
+        self.nurseries.put(nursery)
+        return code
 
     def _limit_s(self, scenario: Scenario) -> float:
         timeline = load_timeline(list(scenario.recordings))

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import types
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
@@ -47,6 +47,9 @@ class Simulation:
         seed: of the subject's own chance.
         wall_ns: the wall clock at the beginning, nanoseconds since 1970.
     """
+
+    prepared: ClassVar[Authority | None] = None
+    """Made beforehand, for processes that are forked; keys take longer than runs."""
 
     def __init__(self, *, seed: int = 0, wall_ns: int = 0) -> None:
         self.seed = seed
@@ -103,7 +106,7 @@ class Simulation:
             write: takes ledger entries.
         """
         self._wall_ns = timeline.start_ms * NS_PER_MS + settings.from_ns - settings.grace_ns
-        authority = Authority(rsa=True)  # by the real clock, as certificates are
+        authority = self.prepared or Authority(rsa=True)  # by the real clock, as certificates are
         self.__enter__()
         return self.exchange(
             timeline,
