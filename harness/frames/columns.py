@@ -15,11 +15,14 @@ import msgspec
 import numpy as np
 
 from harness.frames import Wire, split_wrapped
+from harness.frames.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from harness.frames.scan import Scan
 
     Int64 = NDArray[np.int64]
 
@@ -30,6 +33,8 @@ SCALE = 100_000_000
 SCALED_MAX = 10**18
 """Decimals of 18 digits, which is what 64 bits hold; ten digits before the point."""
 NUMBER_MAX = 2**63
+MICROSECONDS = 10**15
+"""Times beyond the year 33658 are microseconds: nothing that a column of milliseconds holds."""
 BLANK = b"\xff"
 CHUNK = 8192
 """Rows rendered at once: the matrix stays in the cache."""
@@ -74,41 +79,117 @@ def scaled(text: str) -> int | None:
 
 def read(frames: Sequence[bytes]) -> TradeColumns:
     """Take the columns out of frames, whatever their market and layout; what is no aggTrade leaves a row of zeros."""
+    return read_proven(frames)[0]
+
+
+def read_proven(frames: Sequence[bytes]) -> tuple[TradeColumns, NDArray[np.bool_]]:
+    """
+    Take the columns out of frames, and find out which frames the columns alone give back.
+
+    Returns:
+        The columns, and a mask: rendering these rows gave the bytes that they were read from.
+    """
     count = len(frames)
-    numbers = np.zeros((7, count), dtype=np.int64)
-    known, exact, maker = (np.zeros(count, dtype=np.bool_) for _ in range(3))
-    symbol_codes, stream_codes = np.zeros(count, dtype=np.int32), np.full(count, NO_STREAM, dtype=np.int32)
     symbols: dict[str, int] = {}
     streams: dict[str, int] = {}
-    for row, data in enumerate(frames):
-        stream, payload = split_wrapped(data) if data[:2] == b'{"' and data[2:8] == b"stream" else (None, data)
-        if stream is not None:
-            stream_codes[row] = streams.setdefault(stream, len(streams))
-        try:
-            trade = _decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue
-        values = (trade.E, trade.a, trade.f, trade.l, trade.T)
-        if not all(-NUMBER_MAX <= value < NUMBER_MAX for value in values) or max(trade.E, trade.T) >= 10**15:
-            # Times beyond the year 33658 are microseconds: nothing that a column of milliseconds holds.
-            if not all(0 <= value < NUMBER_MAX for value in values):
-                continue
-            values = (_milliseconds(trade.E), trade.a, trade.f, trade.l, _milliseconds(trade.T))
-        known[row] = True
-        symbol_codes[row] = symbols.setdefault(trade.s, len(symbols))
-        maker[row] = trade.m
-        price, quantity = scaled(trade.p), scaled(trade.q)
-        exact[row] = price is not None and quantity is not None
-        numbers[:, row] = (*values, price or 0, quantity or 0)
-    event, trade_id, first, last, time, price_e8, quantity_e8 = numbers
+    blank = _blank(count)
+    for first in range(0, count, CHUNK):
+        for found in scan(frames[first : first + CHUNK], symbols, streams):
+            _fill(blank, found, first)
+    columns = blank._replace(symbols=tuple(symbols), streams=tuple(streams))
+    proven = _proven(columns, frames, np.flatnonzero(columns.known))
+    others = np.flatnonzero(~proven)
+    if len(others):
+        _read_singly(frames, others.tolist(), columns, symbols, streams)
+        columns = columns._replace(symbols=tuple(symbols), streams=tuple(streams))
+        proven |= _proven(columns, frames, others[columns.known[others]])
+    return columns, proven
+
+
+def _blank(count: int) -> TradeColumns:
+    numbers = np.zeros((7, count), dtype=np.int64)
+    event, trade_id, price_e8, quantity_e8, first, last, time = numbers
+    known, exact, maker = (np.zeros(count, dtype=np.bool_) for _ in range(3))
+    symbol_codes, stream_codes = np.zeros(count, dtype=np.int32), np.full(count, NO_STREAM, dtype=np.int32)
     return TradeColumns(
-        known, exact, event, symbol_codes, tuple(symbols), trade_id, price_e8, quantity_e8, first, last, time, maker,
-        stream_codes, tuple(streams),
+        known, exact, event, symbol_codes, (), trade_id, price_e8, quantity_e8, first, last, time, maker, stream_codes,
+        (),
     )  # fmt: skip
 
 
+def _lines(columns: TradeColumns) -> tuple[Int64, ...]:
+    return (
+        columns.event_ms, columns.agg_trade_id, columns.price_e8, columns.quantity_e8, columns.first_trade_id,
+        columns.last_trade_id, columns.trade_ms,
+    )  # fmt: skip
+
+
+def _fill(columns: TradeColumns, found: Scan, first: int) -> None:
+    # Times of more digits are microseconds, which are read with care.
+    chosen = np.flatnonzero((found.numbers[0] < MICROSECONDS) & (found.numbers[6] < MICROSECONDS))
+    rows = found.rows[chosen] + first
+    for line, numbers in zip(_lines(columns), found.numbers, strict=True):
+        line[rows] = numbers[chosen]
+    columns.known[rows] = columns.exact[rows] = True
+    columns.is_buyer_maker[rows] = found.is_buyer_maker[chosen]
+    columns.symbol_codes[rows] = found.symbols[chosen]
+    columns.stream_codes[rows] = found.streams[chosen]
+
+
+def _proven(columns: TradeColumns, frames: Sequence[bytes], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    proven = np.zeros(len(frames), dtype=np.bool_)
+    rows = rows[renderable(columns)[rows]]
+    if len(rows):
+        blob, offsets = render(columns, rows)
+        chosen = [frames[row] for row in rows.tolist()]
+        sizes = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen))
+        if (np.diff(offsets) == sizes).all() and b"".join(chosen) == blob:
+            proven[rows] = True
+        else:
+            bounds = offsets.tolist()
+            same = [blob[a:b] == data for a, b, data in zip(bounds[:-1], bounds[1:], chosen, strict=True)]
+            proven[rows[np.array(same)]] = True
+    return proven
+
+
+def _read_singly(
+    frames: Sequence[bytes], rows: list[int], columns: TradeColumns, symbols: dict[str, int], streams: dict[str, int]
+) -> None:
+    lines = _lines(columns)
+    for row in rows:
+        # What the scan took for a trade and the proof refused is forgotten.
+        columns.known[row] = columns.exact[row] = columns.is_buyer_maker[row] = False
+        columns.symbol_codes[row], columns.stream_codes[row] = 0, NO_STREAM
+        values = _single(frames[row], row, columns, symbols, streams) or (0,) * 7
+        for line, value in zip(lines, values, strict=True):
+            line[row] = value
+
+
+def _single(
+    data: bytes, row: int, columns: TradeColumns, symbols: dict[str, int], streams: dict[str, int]
+) -> tuple[int, ...] | None:
+    stream, payload = split_wrapped(data) if data[:2] == b'{"' and data[2:8] == b"stream" else (None, data)
+    if stream is not None:
+        columns.stream_codes[row] = streams.setdefault(stream, len(streams))
+    try:
+        trade = _decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    values = (trade.E, trade.a, trade.f, trade.l, trade.T)
+    if not all(-NUMBER_MAX <= value < NUMBER_MAX for value in values):
+        return None
+    if max(trade.E, trade.T) >= MICROSECONDS and min(values) < 0:
+        return None
+    columns.known[row] = True
+    columns.symbol_codes[row] = symbols.setdefault(trade.s, len(symbols))
+    columns.is_buyer_maker[row] = trade.m
+    price, quantity = scaled(trade.p), scaled(trade.q)
+    columns.exact[row] = price is not None and quantity is not None
+    return _milliseconds(trade.E), trade.a, price or 0, quantity or 0, trade.f, trade.l, _milliseconds(trade.T)
+
+
 def _milliseconds(value: int) -> int:
-    return value // 1000 if value >= 10**15 else value
+    return value // 1000 if value >= MICROSECONDS else value
 
 
 # --- Columns to bytes ---------------------------------------------------------------------------
@@ -119,10 +200,7 @@ _POWERS = np.array([10**n for n in range(1, 19)], dtype=np.int64)
 
 def renderable(columns: TradeColumns) -> NDArray[np.bool_]:
     """Rows that the spot layout can hold at all: exact, and nothing below zero."""
-    least = np.minimum.reduce([
-        columns.event_ms, columns.agg_trade_id, columns.price_e8, columns.quantity_e8, columns.first_trade_id,
-        columns.last_trade_id, columns.trade_ms,
-    ])  # fmt: skip
+    least = np.minimum.reduce(_lines(columns))
     return np.asarray(columns.known & columns.exact & (least >= 0))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.frames import DATA_KINDS, Frame
-from harness.frames.columns import NO_STREAM, TradeColumns, read, render, renderable
+from harness.frames.columns import NO_STREAM, TradeColumns, read_proven, render
 from harness.recording.format import DECIMAL, MILLISECONDS, SCHEMA
 
 if TYPE_CHECKING:
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 def to_table(frames: Sequence[Frame]) -> pa.Table:
     """Lay frames out in columns; `raw` is kept only where the columns do not render to the same bytes."""
     data = [frame.data if frame.kind in DATA_KINDS else b"" for frame in frames]
-    columns = read(data)
-    raw = _raw(frames, data, columns)
+    columns, proven = read_proven(data)
+    # A text and a binary frame render alike; the kind is a column, so that loses nothing.
+    kept = [
+        None if done or not (frame.data or frame.kind in DATA_KINDS) else frame.data
+        for frame, done in zip(frames, proven.tolist(), strict=True)
+    ]
     known, exact = columns.known, columns.known & columns.exact
     symbols = columns.symbols or ("",)
     arrays = [
@@ -45,20 +49,9 @@ def to_table(frames: Sequence[Frame]) -> pa.Table:
         _masked(columns.last_trade_id, known),
         _masked(columns.trade_ms, known).cast(MILLISECONDS),
         pa.array(columns.is_buyer_maker, mask=~known),
-        raw,
+        pa.array(kept, pa.binary()),
     ]
     return pa.table(arrays, schema=SCHEMA)
-
-
-def _raw(frames: Sequence[Frame], data: Sequence[bytes], columns: TradeColumns) -> pa.Array:
-    # A text and a binary frame render alike; the kind is a column, so that loses nothing.
-    rows = np.flatnonzero(renderable(columns))
-    blob, offsets = render(columns, rows)
-    kept: list[bytes | None] = [frame.data if frame.data or frame.kind in DATA_KINDS else None for frame in frames]
-    for number, row in enumerate(rows.tolist()):
-        if blob[offsets[number] : offsets[number + 1]] == data[row]:
-            kept[row] = None
-    return pa.array(kept, pa.binary())
 
 
 def _words(words: list[str]) -> pa.Array:
