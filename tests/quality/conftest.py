@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from harness.runner import RunResult
 
-DEADLINE_NS = 3_000_000_000
-JOBS = 14
+DEADLINE_NS = 4_000_000_000
+JOBS = 12
 
 
 @pytest.fixture(scope="session")

@@ -241,7 +241,7 @@ PLANTED = (
     ),
     Planted(
         subject="stall_told_once",
-        faults=("timing.silence:duration=1500ms@frame=30", "timing.silence:duration=1500ms@frame=150"),
+        faults=("timing.silence:duration=2500ms@frame=30", "timing.silence:duration=2500ms@frame=150"),
         twin="sound",
         tape="long",
         check="gap",
