@@ -69,9 +69,10 @@ def _seal_hashes(patches: Patches) -> None:
 
 
 def _seal_garbage(world: World, patches: Patches) -> None:
-    was_enabled = gc.isenabled()
+    enable, was_enabled = gc.enable, gc.isenabled()
     gc.collect()
     gc.disable()
+    patches.set(gc, "enable", lambda: None)
     # What exists now stays; later collections look at the subject's own objects alone.
     gc.freeze()
 
@@ -85,6 +86,6 @@ def _seal_garbage(world: World, patches: Patches) -> None:
     def undo() -> None:
         gc.unfreeze()
         if was_enabled:
-            gc.enable()
+            enable()
 
     patches.then(undo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -184,6 +185,9 @@ class Simulation:
         ):  # fmt: skip
             patches.set(socket.socket, name, self._fenced(what))
         patches.set(subprocess.Popen, "__init__", self._fenced("child processes"))
+        for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"):
+            if hasattr(os, name):
+                patches.set(os, name, self._fenced("child processes"))
 
     def _fenced(self, what: str) -> Callable[..., Any]:
         def refuse(*_: Any, **__: Any) -> Any:

@@ -125,6 +125,9 @@ class World:
         me = self.current
         if self._strands.get(_real_ident()) is not me:
             raise HarnessBug(f"a thread that the simulation does not know waits ({why})")
+        if me.parked:
+            # Time is being moved in its name, and somebody called back, a finalizer for example, wants to wait.
+            raise self.fence("finalizers that wait")
         self._raise_for(me)
         me.why, me.deadline_ns, me.timed_out = why, deadline_ns, False
         if deadline_ns is not None and (me.timer_ns is None or deadline_ns < me.timer_ns):
