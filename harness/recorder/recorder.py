@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.frames import Frame
     from harness.recorder.endpoints import Line
     from harness.recorder.settings import Settings
+    from harness.recorder.sieve import Track
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Recorder:
         """Connections that shall be handed over, and why."""
         self._mute: dict[str, int] = {}
         """Streams that are mute, and how often that was looked into."""
+        self._baseline: dict[str, int] = {}
+        """Newest id over REST when a stream that never spoke was first looked into."""
         self._replaced = asyncio.Event()
 
     def stop(self, why: str = "stopped") -> None:
@@ -385,17 +388,27 @@ class Recorder:
             return
         self.health.asked_ns[stream] = now
         latest = await self._backfill.latest_id(stream) if self._backfill else None
-        if latest is not None and track.last_id is not None and latest <= track.last_id:
-            log.info("%s is quiet: the exchange has no newer trade than %d", stream, latest)
-            return
-        self._mute[stream] = times + 1
-        silent_s = (now - since_ns) / clock.NS_PER_S
-        if latest is not None and track.last_id is not None:
-            self._say(number, f"{stream}: mute for {silent_s:.0f} s while the market moves; we are blind")
-            self._scribe.take(Missed(stream, number, latest, clock.wall_ns(), clock.monotonic_ns()))
+        if latest is None:
+            words = "nobody can say whether the market is"
         else:
-            self._say(number, f"{stream}: mute for {silent_s:.0f} s; nobody can say whether the market is")
+            after = self._last_known(stream, track, latest, now)
+            if latest <= after:
+                log.info("%s is quiet: the exchange has no newer trade than %d", stream, latest)
+                return
+            words = "while the market moves; we are blind"
+            self._scribe.take(Missed(stream, (after, latest), _now(number)))
+        self._mute[stream] = times + 1
+        self._say(number, f"{stream}: mute for {(now - since_ns) / clock.NS_PER_S:.0f} s {words}")
         self._ask_replacement(number, f"{stream} is mute")
+
+    def _last_known(self, stream: str, track: Track, latest: int, now: int) -> int:
+        if track.last_id is not None:
+            return track.last_id
+        if stream not in self._baseline:
+            # Never a message yet: whether the market moves shows when it is asked again, soon.
+            self._baseline[stream] = latest
+            self.health.asked_ns[stream] = now - self.settings.stall_ns * 3 // 4
+        return self._baseline[stream]
 
     def _say(self, connection: int, text: str, *, level: int = logging.WARNING) -> None:
         log.log(level, "%s", text)

@@ -215,9 +215,10 @@ class Scribe:
         with self._lock:
             items, self._pending = self._pending, []
             size, self._pending_bytes = self._pending_bytes, 0
-        if items or self._unsynced:
-            self._store(self.sieve.take(items), size)
         now = clock.monotonic_ns()
+        frames = self.sieve.take(items, now)
+        if frames or self._unsynced:
+            self._store(frames, size)
         if self._rotation.is_due(now, self._journal.size_bytes) and self._journal.frame_count and not self._stopping:
             self._rotate()
         if self._pressed and not self.disk_problem:

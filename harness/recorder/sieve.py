@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness.clock import NS_PER_S
 from harness.frames import Frame
 from harness.recording.journal import Run
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness.recorder.endpoints import Line
 
+HOLD_NS_MAX = NS_PER_S // 2
+"""In a hand-over the newer connection's messages wait so long for those that the older one has still to bring."""
 REWIND_MAX = 10_000
 """Ids that fall by more than this are another count (a tape that starts again), not late messages."""
 BACKFILLED = "backfilled"
@@ -56,12 +59,13 @@ class Ended:
 class Missed:
     """Says that the exchange has ids up to here, though none came over the wire: the stream is mute."""
 
-    def __init__(self, stream: str, connection: int, last: int, received_at_ns: int, monotonic_ns: int) -> None:
+    def __init__(self, stream: str, ids: tuple[int, int], when: Ended) -> None:
         self.stream = stream
-        self.connection = connection
-        self.last = last
-        self.received_at_ns = received_at_ns
-        self.monotonic_ns = monotonic_ns
+        self.connection = when.connection
+        self.received_at_ns = when.received_at_ns
+        self.monotonic_ns = when.monotonic_ns
+        self.after, self.last = ids
+        """The last id before we were blind, and the newest."""
 
 
 class Filled:
@@ -100,6 +104,10 @@ class Track:
         """Connections that carry it, the oldest first."""
         self.seen: dict[int | bytes, int] | None = None
         """While several do: id (or payload) to the connection that brought it first."""
+        self.held: dict[int, Run] = {}
+        """What the newer connection brought ahead of what the older one has still to bring."""
+        self.reached_ns = (0, 0)
+        """Wall and monotonic time of the message that was written last, while several do."""
         self.holes: list[tuple[int, int]] = []
 
 
@@ -125,9 +133,13 @@ class Sieve:
         found, self._holes = self._holes, []
         return found
 
-    def take(self, items: Iterable[Item]) -> list[Run | Frame]:
+    def take(self, items: Iterable[Item], now_ns: int = 0) -> list[Run | Frame]:
         """
         Look at what happened, in order.
+
+        Args:
+            items: what happened.
+            now_ns: monotonic time, so that nothing is held back for long.
 
         Returns:
             What is to be written: gap rows added, duplicates of a hand-over left out.
@@ -150,11 +162,15 @@ class Sieve:
                 continue
             elif type(item) is Missed:
                 track = self.tracks[item.stream]
-                if track.last_id is not None and item.last > track.last_id and track.seen is None:
-                    first, track.last_id = track.last_id + 1, item.last
+                after = item.after if track.last_id is None else track.last_id
+                if item.last > after and track.seen is None:
+                    first, track.last_id = after + 1, item.last
                     out.append(self._gap(track, item, first, item.last))
                 continue
             out.append(item)  # type: ignore[arg-type]
+        for track in self.tracks.values():
+            if track.held and min(one.monotonic_ns for one in track.held.values()) < now_ns - HOLD_NS_MAX:
+                self._give_up_waiting(track, out)
         return out
 
     def _fill(self, item: Filled) -> list[Run | Frame]:
@@ -191,22 +207,23 @@ class Sieve:
             if _SHUTDOWN in payload:
                 self.shutdown_notices.append(run.connection)
             track = raw or self._named(payload)
-            gap = None
-            if track is not None:
-                found = track.pattern.search(payload) if track.pattern else None
-                number = int(found[1]) if found else None
-                if self._is_duplicate(track, run.connection, number, payload):
-                    self.duplicate_count += 1
-                    continue
+            found = track.pattern.search(payload) if track is not None and track.pattern else None
+            number = int(found[1]) if found else None
+            between: list[Run | Frame] = []
+            if track is not None and track.seen is not None:
+                self._in_overlap(track, _one(run, payload), number, between)
+            elif track is not None:
                 gap = self._follow(track, run, number)
                 if number is not None or track.pattern is None:
                     self._freshen(track, run, payload, 1)
-            if gap is not None:
+                between = [gap] if gap else []
+            if between or (track is not None and track.seen is not None):
                 if kept:
                     out.append(_part(run, kept))
-                out.append(gap)
+                out += between
                 kept = []
-            kept.append(payload)
+            if track is None or track.seen is None:
+                kept.append(payload)
         if kept:
             out.append(_part(run, kept))
 
@@ -219,16 +236,53 @@ class Sieve:
         found = _STREAM.match(payload)
         return self.tracks.get(found[1].decode("utf-8", "replace")) if found else None
 
-    def _is_duplicate(self, track: Track, connection: int, number: int | None, payload: bytes) -> bool:
-        if track.seen is None:
-            return False
-        key = payload if number is None else number
-        bringer = track.seen.setdefault(key, connection)
-        if bringer != connection:
-            return True
-        # The newer connection may start with what the older one had brought before the hand-over began.
-        late = number is not None and track.last_id is not None and number <= track.last_id
-        return late and connection != track.alive[0] and not any(a <= number <= b for a, b in track.holes)  # type: ignore[operator]
+    # --- Two connections at once ---
+
+    def _in_overlap(self, track: Track, one: Run, number: int | None, out: list[Run | Frame]) -> None:
+        assert track.seen is not None
+        key = one.payloads[0] if number is None else number
+        known = key in track.seen
+        if track.seen.setdefault(key, one.connection) != one.connection:
+            self.duplicate_count += 1
+            return
+        if number is None or known or track.last_id is None:
+            track.last_id = number if track.last_id is None else track.last_id
+            self._write(track, one, out)
+        elif number <= track.last_id:
+            # The newer connection may start with what the older one had brought before the hand-over began.
+            missing = any(a <= number <= b for a, b in track.holes)
+            if one.connection != track.alive[0] and not missing:
+                self.duplicate_count += 1
+                return
+            self._plug(track, number)
+            self._write(track, one, out)
+        else:
+            track.held[number] = one
+            self._release(track, out)
+
+    def _release(self, track: Track, out: list[Run | Frame]) -> None:
+        assert track.last_id is not None
+        while (one := track.held.pop(track.last_id + 1, None)) is not None:
+            track.last_id += 1
+            self._write(track, one, out)
+
+    def _write(self, track: Track, one: Run, out: list[Run | Frame]) -> None:
+        # A message that had to wait for its turn bears the time of its turn: sorted by time, a tape
+        # must not show an order that no connection showed.
+        track.reached_ns = max(track.reached_ns, (one.received_at_ns, one.monotonic_ns), key=lambda at: at[1])
+        one.received_at_ns, one.monotonic_ns = track.reached_ns
+        self._freshen(track, one, one.payloads[0], 1)
+        out.append(one)
+
+    def _give_up_waiting(self, track: Track, out: list[Run | Frame]) -> None:
+        # What is held is written, and what it waited for is missing.
+        for number in sorted(track.held):
+            one = track.held.pop(number)
+            assert track.last_id is not None
+            if number > track.last_id + 1:
+                out.append(self._gap(track, one, track.last_id + 1, number - 1))
+            track.last_id = number
+            self._write(track, one, out)
 
     def _follow(self, track: Track, run: Run, number: int | None) -> Frame | None:
         if number is None or track.seen is not None:
@@ -246,7 +300,7 @@ class Sieve:
         self._plug(track, number)
         return None
 
-    def _gap(self, track: Track, when: Run | Ended | Missed, first: int, last: int) -> Frame:
+    def _gap(self, track: Track, when: Run | Missed, first: int, last: int) -> Frame:
         self.gap_count += 1
         self.missing_count += last - first + 1
         track.holes.append((first, last))
@@ -268,7 +322,7 @@ class Sieve:
             track = self.tracks.setdefault(stream, Track(stream))
             track.alive.append(mark.connection)
             if len(track.alive) > 1 and track.seen is None:
-                track.seen = {}
+                track.seen, track.reached_ns = {}, (0, 0)
         self._raw[mark.connection] = None if mark.line.combined else self.tracks[mark.line.streams[0]]
 
     def _end(self, mark: Ended, out: list[Run | Frame]) -> None:
@@ -278,16 +332,12 @@ class Sieve:
                 continue
             track.alive.remove(mark.connection)
             if len(track.alive) < 2 and track.seen is not None:
-                seen, track.seen = track.seen, None
-                self._close_overlap(track, seen, mark, out)
+                self._give_up_waiting(track, out)
+                track.seen = None
 
-    def _close_overlap(self, track: Track, seen: dict[int | bytes, int], mark: Ended, out: list[Run | Frame]) -> None:
-        # Messages of two connections come in any order, so holes can be told only now.
-        for number in sorted(key for key in seen if isinstance(key, int)):
-            if track.last_id is not None and number > track.last_id + 1:
-                first, last = track.last_id + 1, number - 1
-                out.append(self._gap(track, mark, first, last))
-            track.last_id = number if track.last_id is None else max(number, track.last_id)
+
+def _one(run: Run, payload: bytes) -> Run:
+    return Run(run.connection, run.kind, run.received_at_ns, run.monotonic_ns, [payload])
 
 
 def _part(run: Run, payloads: list[bytes]) -> Run:

@@ -41,7 +41,7 @@ from harness.recording.journal import Header, Run
 from harness.recording.recovery import recover
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from harness.frames import Frame
@@ -459,6 +459,42 @@ async def test_a_disk_that_refuses_for_a_while_costs_nothing_and_is_told(
     warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
     assert any("The disk refuses (" in text for text in warned)
     assert any("The disk takes frames again" in text for text in warned)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root on Linux may mount a small file system; the refused system call is tested everywhere")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.live
+async def test_a_disk_that_is_really_full_costs_nothing_once_there_is_room(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribe_module, "RETRY_S", 0.05)
+    ballast = small_disk / "ballast"
+    async with market() as feed:
+        recorder = Recorder(settings(feed.endpoint, small_disk))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: recorder.health.frames > 20)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        await until(lambda: recorder.health.disk_problem == "No space left on device")
+        ballast.unlink()
+        at = recorder.health.frames
+        await until(lambda: recorder.health.frames > at + 50)
+        recorder.stop()
+        await running
+    found = ids(frames_of(small_disk))
+    assert found == list(range(1, len(found) + 1))
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as TheirFrame
@@ -28,6 +28,7 @@ def read(deframer: Deframer, pieces: list[bytes]) -> list[tuple[int, bytes]]:
     return [(o, p) for piece in pieces for o, payloads in deframer.receive_data(piece) for p in payloads]
 
 
+@settings(deadline=None)
 @given(wanted=messages, cuts=st.lists(st.integers(0, 5000), max_size=8), mask=st.booleans())
 def test_messages_are_the_same_however_the_bytes_arrive(
     wanted: list[tuple[int, bytes]], cuts: list[int], mask: bool
@@ -38,6 +39,7 @@ def test_messages_are_the_same_however_the_bytes_arrive(
     assert (deframer.broken, deframer.pending_bytes) == ("", 0)
 
 
+@settings(deadline=None)
 @given(parts=st.lists(st.binary(max_size=50), min_size=2, max_size=5), cuts=st.lists(st.integers(0, 500), max_size=4))
 def test_fragments_are_put_together_and_a_ping_may_come_between(parts: list[bytes], cuts: list[int]) -> None:
     frames = [TheirFrame(Opcode.TEXT if n == 0 else Opcode.CONT, p, fin=False) for n, p in enumerate(parts)]
@@ -47,6 +49,7 @@ def test_fragments_are_put_together_and_a_ping_may_come_between(parts: list[byte
     assert read(Deframer(), chop(data, cuts)) == [(9, b"beat"), (1, b"".join(parts))]
 
 
+@settings(deadline=None)
 @given(wanted=st.lists(st.binary(max_size=200), max_size=6), keep=st.booleans())
 def test_deflated_messages_are_inflated(wanted: list[bytes], keep: bool) -> None:
     sender = PerMessageDeflate(False, not keep, 15, 15)
@@ -54,6 +57,7 @@ def test_deflated_messages_are_inflated(wanted: list[bytes], keep: bool) -> None
     assert read(Deframer(inflate=True, keep_context=keep), [data]) == [(1, p) for p in wanted]
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=400))
 def test_no_bytes_at_all_raise(data: bytes) -> None:
     deframer = Deframer(inflate=True)
@@ -61,6 +65,7 @@ def test_no_bytes_at_all_raise(data: bytes) -> None:
     assert deframer.broken or deframer.pending_bytes <= len(data)
 
 
+@settings(deadline=None)
 @given(opcode=st.sampled_from([1, 2, 8, 9, 10]), payload=st.binary(max_size=70_000))
 def test_what_a_client_sends_is_masked_and_reads_back(opcode: int, payload: bytes) -> None:
     payload = payload if opcode < 8 else payload[:125]
@@ -69,6 +74,7 @@ def test_what_a_client_sends_is_masked_and_reads_back(opcode: int, payload: byte
     assert read(Deframer(), [frame]) == [(opcode, payload)]
 
 
+@settings(deadline=None)
 @given(payload=st.binary(max_size=100), mask=st.binary(min_size=4, max_size=4))
 def test_unmasking_twice_is_nothing(payload: bytes, mask: bytes) -> None:
     assert unmask(unmask(payload, mask), mask) == payload

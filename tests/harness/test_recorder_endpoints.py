@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
@@ -61,6 +61,7 @@ def test_usd_m_streams_are_asked_for_on_the_path_that_delivers_them() -> None:
     )
 
 
+@settings(deadline=None)
 @given(count=st.integers(2, 2600), width=st.integers(1, 20))
 def test_many_streams_stay_within_the_limits_of_the_exchange(count: int, width: int) -> None:
     streams = tuple(f"{'x' * width}{n}usdt@aggTrade" for n in range(count))
@@ -73,6 +74,7 @@ def test_many_streams_stay_within_the_limits_of_the_exchange(count: int, width: 
         assert named != bool(line.subscribe)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 1024))
 def test_no_subscription_is_longer_than_the_exchange_answers(count: int) -> None:
     import msgspec

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.frames import Frame
 from harness.recorder.endpoints import Line
-from harness.recorder.sieve import Ended, Filled, Hole, Missed, Opened, Sieve
+from harness.recorder.sieve import HOLD_NS_MAX, Ended, Filled, Hole, Missed, Opened, Sieve
 from harness.recording.journal import Run
 
 STREAM = "btcusdt@aggTrade"
@@ -41,6 +41,7 @@ def told(items: list[Run | Frame]) -> list[object]:
     return out
 
 
+@settings(deadline=None)
 @given(runs=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), max_size=6))
 def test_one_connection_alone_is_recorded_as_it_came(runs: list[list[int]]) -> None:
     """Whatever an exchange repeats or reorders on a connection is what happened, and nothing of it is left out."""
@@ -51,6 +52,7 @@ def test_one_connection_alone_is_recorded_as_it_came(runs: list[list[int]]) -> N
     assert sieve.duplicate_count == 0
 
 
+@settings(deadline=None)
 @given(withheld=st.sets(st.integers(2, 40)), cuts=st.lists(st.integers(1, 40), max_size=5))
 def test_holes_are_exactly_the_ids_that_never_came(withheld: set[int], cuts: list[int]) -> None:
     ids = [n for n in range(1, 50) if n not in withheld]
@@ -65,6 +67,7 @@ def test_holes_are_exactly_the_ids_that_never_came(withheld: set[int], cuts: lis
     assert sieve.missing_count == len(withheld)
 
 
+@settings(deadline=None)
 @given(
     data=st.data(),
     old_last=st.integers(5, 20),
@@ -85,12 +88,32 @@ def test_a_hand_over_keeps_every_id_once_and_tells_what_neither_brought(
         out += sieve.take([run(connection, number)])
     out += sieve.take([ended(1)])
     ids = [n for n in told(out) if isinstance(n, int)]
-    assert sorted(ids) == sorted(set(old) | set(new))
+    assert ids == sorted(set(old) | set(new)), "in order, however the connections raced"
     missing = sorted(set(range(1, new_last + 1)) - set(ids))
     assert [n for hole in sieve.holes() for n in range(hole.first, hole.last + 1)] == missing
     assert out == [*out, *sieve.take([])]
     after = sieve.take([run(2, new_last + 1), run(2, new_last + 3)])
     assert told(after) == [new_last + 1, f"{STREAM}: ids {new_last + 2} to {new_last + 2} missing", new_last + 3]
+
+
+def test_in_a_hand_over_what_is_ahead_waits_but_not_for_long() -> None:
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW), run(1, 1), Opened(2, RAW)])
+    assert told(sieve.take([run(2, 4), run(2, 5)], now_ns=20)) == []
+    assert told(sieve.take([run(1, 2)], now_ns=21)) == [2]
+    late = sieve.take([], now_ns=20 + HOLD_NS_MAX + 1)
+    assert told(late) == [f"{STREAM}: ids 3 to 3 missing", 4, 5]
+    assert told(sieve.take([run(1, 3), run(1, 4), run(2, 6)], now_ns=10**9)) == [3, 6]
+    assert sieve.missing_count == 0
+
+
+def test_a_message_that_waited_bears_the_time_of_its_turn() -> None:
+    sieve = Sieve()
+    sieve.take([Opened(1, RAW), run(1, 1), Opened(2, RAW)])
+    ahead = Run(2, "text", 100, 200, [payload(3)])
+    behind = Run(1, "text", 103, 203, [payload(2)])
+    out = sieve.take([ahead, behind])
+    assert [(r.received_at_ns, r.monotonic_ns) for r in out if isinstance(r, Run)] == [(103, 203), (103, 203)]
 
 
 def test_a_gap_row_stands_before_the_message_that_showed_it() -> None:
@@ -141,10 +164,16 @@ def test_a_hole_that_stays_open_is_told_again() -> None:
 def test_ids_that_the_exchange_has_and_a_mute_stream_never_brought_are_a_hole() -> None:
     sieve = Sieve()
     sieve.take([Opened(1, RAW), run(1, 7)])
-    out = sieve.take([Missed(STREAM, 1, 9, 50, 60)])
+    out = sieve.take([Missed(STREAM, (0, 9), ended(1))])
     assert told(out) == [f"{STREAM}: ids 8 to 9 missing"]
     assert sieve.holes() == [Hole(stream=STREAM, first=8, last=9)]
     assert told(sieve.take([run(1, 10)])) == [10]
+
+
+def test_a_stream_that_never_spoke_is_blind_from_the_id_that_was_known() -> None:
+    sieve = Sieve()
+    out = sieve.take([Opened(1, RAW), Missed(STREAM, (5, 9), ended(1)), run(1, 10)])
+    assert told(out) == [f"{STREAM}: ids 6 to 9 missing", 10]
 
 
 def test_streams_of_a_combined_connection_are_counted_apart() -> None:
@@ -168,7 +197,7 @@ def test_streams_without_ids_pass_once_in_a_hand_over() -> None:
     sieve = Sieve()
     first, second, third = (Run(c, "text", 1, 1, [b'{"u":%d}' % n]) for c, n in ((1, 1), (2, 1), (2, 2)))
     out = sieve.take([Opened(1, line), Opened(2, line), first, second, third, ended(1)])
-    assert out == [first, third]
+    assert [item.payloads for item in out if isinstance(item, Run)] == [first.payloads, third.payloads]
 
 
 def test_an_announced_shutdown_is_noticed_raw_and_wrapped() -> None:

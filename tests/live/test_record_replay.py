@@ -208,11 +208,16 @@ async def test_an_exchange_that_acknowledges_and_stays_silent_makes_the_recorder
 ) -> None:
     with LiveExchange(make_tape(2000), plan("exchange.ack_then_silence"), settings=FAST) as exchange:
         recorder, frames = await record(
-            settings(exchange, tmp_path), until=lambda r: bool(r._mute) and r.health.handovers > 0
+            settings(exchange, tmp_path),
+            until=lambda r: bool(r._mute) and r.health.handovers > 0 and r.health.backfilled > 0,
         )
-    assert any("mute for" in text for text in rows(frames, "gap"))
+    assert any("while the market moves; we are blind" in text for text in rows(frames, "gap"))
     assert any(r.levelno == logging.WARNING and "mute for" in r.message for r in caplog.records)
-    assert not recorder.health.healthy or recorder.health.state == "stopped"
+    assert not recorder.health.healthy
+    # What never comes over the wire comes over REST, from the moment that we know to be blind.
+    found = ids(frames)
+    assert found == list(range(found[0], found[-1] + 1))
+    assert {f.detail for f in frames if f.kind == "text"} == {"backfilled"}
 
 
 async def test_a_stream_that_falls_silent_is_filled_over_rest_while_the_market_moves(tmp_path: Path) -> None:
@@ -255,3 +260,39 @@ async def test_pings_and_the_close_are_in_the_recording(tmp_path: Path) -> None:
     closes = [(f.direction, f.close_code) for f in frames if f.kind == "close" and f.connection == 1]
     assert closes == [("received", 1001), ("sent", 1001)]
     assert sorted(ids(frames)) == list(range(500))
+
+
+@pytest.mark.parametrize("market", ["um", "cm"])
+async def test_futures_are_recorded_on_their_paths_and_backfilled_from_theirs(tmp_path: Path, market: str) -> None:
+    """On the wrong path USD-M streams are acknowledged and stay mute: these trades come, so the path is right."""
+    setup = msgspec.structs.replace(FAST, market=market)
+    with LiveExchange(make_tape(500), plan("tcp.reset_peer@frame=200"), settings=setup) as exchange:
+        _, frames = await record(settings(exchange, tmp_path, market=market), until=lambda r: last_id(r) == 499)
+    path = "/market" if market == "um" else ""
+    assert {text.partition("/ws/")[0] for text in rows(frames, "open")} == {exchange_url(frames) + path}
+    assert sorted(ids(frames)) == list(range(500))
+    assert [f.detail for f in frames if f.detail == "backfilled"]
+
+
+def exchange_url(frames: list[Frame]) -> str:
+    return "/".join(rows(frames, "open")[0].split("/")[:3])
+
+
+async def test_any_other_stream_is_recorded_to_the_byte(tmp_path: Path) -> None:
+    books = [
+        b'{"e":"depthUpdate", "E":%d,"s":"BTCUSDT","U":%d,"u":%d,"b":[["1.0","2.0"]],"a":[]}' % (n, n, n)
+        for n in range(300)
+    ]
+    tape = Timeline(
+        due_ns=np.arange(300, dtype=np.int64) * 2 * MS,
+        stream_codes=np.zeros(300, dtype=np.int32),
+        trade_ids=np.full(300, -1, dtype=np.int64),
+        event_ms=np.arange(300, dtype=np.int64),
+        streams=("btcusdt@depth@100ms",),
+        store=Payloads(books),
+        start_ms=0,
+    )
+    with LiveExchange(tape, plan(), settings=FAST) as exchange:
+        changes = {"streams": ("btcusdt@depth@100ms",), "frame_count_max": 300}
+        _, frames = await record(settings(exchange, tmp_path, **changes))
+    assert data(frames) == books
