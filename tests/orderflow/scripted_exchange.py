@@ -109,6 +109,8 @@ class ScriptedExchange:
         return response(self.rest_status, rows, **self.rest_headers)
 
     async def _serve(self, ws):
+        if ws.request.path.startswith("/api"):
+            return  # websockets 13 comes here after an HTTP answer too
         script = self.connections[min(self.accepted, len(self.connections) - 1)]
         self.accepted += 1
         await script(ws)
