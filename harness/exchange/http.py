@@ -74,10 +74,12 @@ class RequestReader:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._head: h11.Request | None = None
         self._body = bytearray()
+        self._bodiless = False
 
     def receive(self, data: bytes) -> None:
         """Take bytes."""
-        self._h11.receive_data(data)
+        if data:  # nothing would mean the end to h11
+            self._h11.receive_data(data)
 
     def next_request(self) -> Request | None:
         """
@@ -103,6 +105,7 @@ class RequestReader:
             elif isinstance(event, h11.EndOfMessage):
                 assert self._head is not None
                 request = _request(self._head, bytes(self._body))
+                self._bodiless = self._head.method == b"HEAD"
                 self._head, self._body = None, bytearray()
                 return request
             else:
@@ -128,7 +131,8 @@ class RequestReader:
         reason = _reason(answer.status)
         data = self._h11.send(h11.Response(status_code=answer.status, headers=headers, reason=reason.encode()))
         assert data is not None
-        data += self._h11.send(h11.Data(data=answer.body)) or b""
+        if not self._bodiless:  # the answer to HEAD has the length of the body it leaves out
+            data += self._h11.send(h11.Data(data=answer.body)) or b""
         data += self._h11.send(h11.EndOfMessage()) or b""
         if self._h11.our_state is h11.MUST_CLOSE:
             return data, False

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -69,7 +70,8 @@ def play(name: str, mode: str, command: list[str], venvs: Path | None, *, timeou
         env |= {"NODE_PATH": str((venvs or HERE) / "node" / "node_modules")}
         env |= {"NODE_EXTRA_CA_CERTS": str(urls["cafile"])} if secure else {}
         try:
-            done = subprocess.run(line, capture_output=True, timeout=timeout_s, check=False, env=env)
+            with tempfile.TemporaryDirectory() as folder:  # some write log files wherever they are
+                done = subprocess.run(line, capture_output=True, timeout=timeout_s, check=False, env=env, cwd=folder)
         except subprocess.TimeoutExpired as late:
             return f"timeout {_last_line(late.stderr)}"
         try:

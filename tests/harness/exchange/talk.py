@@ -13,7 +13,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from harness.exchange import Exchange, ExchangeSettings, Fin, Reset
+from harness.exchange import Exchange, ExchangeSettings
 from harness.exchange.commands import Below, Fin, Relink, Reset
 from harness.ledger import Ledger
 from harness.timeline import Timeline
