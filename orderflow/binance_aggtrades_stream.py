@@ -276,7 +276,7 @@ class BinanceAggTradesStream:
 
     def _so_far(self) -> str:
         told = []
-        for symbol, feed in self._feeds.items():
+        for symbol, feed in list(self._feeds.items()):
             if feed.attempts == 0:
                 told.append(f"{symbol}: no connection was even attempted")
             elif feed.connections == 0:

@@ -50,6 +50,11 @@ _STAND_IN_AFTER_S = 2.0
 _STAND_IN_MAX_S = 60.0
 
 
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class LostTrades(msgspec.Struct, frozen=True):
     """Trades that will never come."""
 
@@ -534,6 +539,10 @@ class SymbolFeed:
                     result = self._callback(self.symbol, trade)
                     if result is not None and inspect.isawaitable(result):
                         await result
+                except asyncio.CancelledError:
+                    if _cancelling():
+                        raise
+                    self._on_callback_error(trade)  # something within the callback was cancelled, not we
                 except Exception:
                     self._on_callback_error(trade)
                 self.delivering_since_s = None

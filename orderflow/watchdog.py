@@ -61,7 +61,11 @@ class Watchdog(threading.Thread):
                 )
                 return
             if not paused:
-                self.look(stream, now_s)
+                try:
+                    self.look(stream, now_s)
+                except Exception:
+                    # The one who speaks up when all others are silent must not fall silent itself.
+                    logger.exception("❌ the watchdog of %s stumbled; it goes on", self._symbols)
             del stream
 
     def look(self, stream: BinanceAggTradesStream, now_s: float) -> None:

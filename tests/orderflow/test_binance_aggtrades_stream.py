@@ -569,6 +569,21 @@ async def test_a_callback_that_raises_is_logged_with_its_traceback_and_the_strea
     assert stream.health()["ok"] is False
 
 
+async def test_a_cancellation_within_the_callback_ends_nothing(exchange, start, caplog):
+    seen = []
+
+    async def callback(symbol, trade):
+        seen.append(trade["a"])
+        if len(seen) == 2:
+            raise asyncio.CancelledError
+
+    exchange.connections = [sends(*[frame(n) for n in range(4)])]
+    stream, _ = await start(callback=callback)
+    await until(lambda: len(seen) == 4)
+    assert any("callback failed" in text for text in warnings(caplog))
+    assert not any(task.done() for task in stream.tasks)
+
+
 async def test_a_slow_callback_pauses_reading_is_announced_and_loses_nothing(exchange, start, caplog):
     seen = []
     gate = asyncio.Event()

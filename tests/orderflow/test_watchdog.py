@@ -199,6 +199,23 @@ def test_a_pause_of_the_whole_process_is_not_blamed_on_the_loop(caplog):
     assert Paused.looks == 0
 
 
+def test_it_goes_on_when_it_stumbles_and_says_so(caplog):
+    class Broken:
+        symbols = ("BTCUSDT",)
+        looks = 0
+
+        def loop_trouble(self, now_s):
+            Broken.looks += 1
+            if Broken.looks == 3:
+                dog.stop()
+            raise RuntimeError("planted")
+
+    broken = Broken()
+    dog = Watchdog(broken, 1 * MS)
+    dog.run()
+    assert warnings(caplog) == ["❌ the watchdog of BTCUSDT stumbled; it goes on"] * 3
+
+
 def test_remarks_come_at_growing_intervals(caplog):
     class Troubled:
         symbols = ("BTCUSDT",)
