@@ -213,7 +213,7 @@ def _skip_to(live: LiveExchange, batch: int) -> None:
 def _empties(live: LiveExchange) -> bool:
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        if not live.call(lambda: len(live._clients)):  # noqa: SLF001 - what is left inside is the question
+        if not live.call(lambda: len(live._clients)):
             return True
         time.sleep(0.01)
     return False

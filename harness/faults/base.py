@@ -79,6 +79,8 @@ class Context(msgspec.Struct, kw_only=True, frozen=True):
     """Tape time at which the connection subscribed."""
     once: bool = True
     """Each strike happens once across all connections."""
+    everyone: bool = True
+    """The plan names no connections, or all of them: what is withheld from everywhere is withheld from REST too."""
 
     @property
     def tape(self) -> Timeline:

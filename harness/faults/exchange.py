@@ -352,7 +352,10 @@ class HeartbeatsOnly(Fault, frozen=True, tag="exchange.heartbeats_only"):
         for strike in context.strikes:
             last = context.end_of(strike, self.duration)
             actions = context.over(
-                actions, strike.frame + 1, last, lambda piece: withheld(piece, strike, context, everywhere=True)
+                actions,
+                strike.frame + 1,
+                last,
+                lambda piece: withheld(piece, strike, context, everywhere=context.everyone),
             )
         return actions
 
@@ -387,7 +390,7 @@ class Delist(Fault, frozen=True, tag="exchange.delist"):
                 actions,
                 strike.frame + 1,
                 len(context.tape),
-                lambda piece, gone=gone: withheld(piece, strike, context, everywhere=True, streams=gone),  # type: ignore[misc]
+                lambda piece, gone=gone: withheld(piece, strike, context, everywhere=context.everyone, streams=gone),  # type: ignore[misc]
             )
         return actions
 

@@ -37,7 +37,7 @@ class Gap(Fault, frozen=True, tag="sequence.gap"):
     """Frames withheld, from frame N on."""
 
     def apply(self, actions: list[Action], context: Context) -> list[Action]:
-        return _withhold(actions, context, self.count, everywhere=True)
+        return _withhold(actions, context, self.count, everywhere=context.everyone)
 
 
 class Drop(Fault, frozen=True, tag="sequence.drop"):

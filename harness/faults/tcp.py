@@ -387,11 +387,11 @@ class LimitData(Habit, frozen=True, tag="tcp.limit_data"):
     FIN once so many bytes went down, wherever that falls.
     """
 
-    size: Annotated[int, msgspec.Meta(ge=0)] = 4096
-    """Bytes towards the client."""
+    bytes: Annotated[int, msgspec.Meta(ge=0)] = 4096
+    """Bytes towards the client, HTTP and TLS included."""
 
     def changes(self) -> dict[str, Any]:
-        return {"link.limit_bytes": self.size}
+        return {"link.limit_bytes": self.bytes}
 
 
 class SlowClose(Habit, frozen=True, tag="tcp.slow_close"):

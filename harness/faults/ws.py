@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -462,6 +463,12 @@ def _deflated(payload: bytes, dictionary: bytes = b"") -> bytes:
     return (packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+@lru_cache(maxsize=4)
+def _bomb(size: int) -> bytes:
+    # Fifty megabytes take a quarter of a second to pack, and a plan may want them on every frame.
+    return ws_frame(TEXT, _deflated(b" " * size), rsv=4)
+
+
 class DeflateCorrupt(_Framed, frozen=True, tag="ws.deflate_corrupt"):
     """
     A proxy damages a compressed message.
@@ -499,7 +506,7 @@ class DeflateBomb(_Framed, frozen=True, tag="ws.deflate_bomb"):
     """Bytes once inflated."""
 
     def framed(self, payload: bytes, context: Context) -> bytes:
-        return ws_frame(TEXT, _deflated(b" " * self.size), rsv=4)
+        return _bomb(self.size)
 
 
 class Rsv1WithoutExt(_Framed, frozen=True, tag="ws.rsv1_without_ext"):

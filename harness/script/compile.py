@@ -203,6 +203,7 @@ def _context(
         manners=manners or Manners(),
         from_ns=from_ns,
         once=planned.once,
+        everyone=planned.condition.connection in (None, "1-"),
     )
 
 

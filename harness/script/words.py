@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.actions import Action
-    from harness.faults.plan import Plan
+    from harness.faults.plan import Plan, PlannedFault
     from harness.timeline import Timeline
 
 LINES_MAX = 24
@@ -45,6 +45,7 @@ def explain(plan: Plan, timeline: Timeline) -> str:
     told.append((first, first if goes_on else None, lines))
     out = [f"plan: {plan}, seed {plan.seed}"]
     out += [f"market: pauses ({fault.name}); not a fault" for fault in plan.faults if fault.fault.control]
+    out += [f"host: {fault}" for fault in plan.faults if fault.layer == "host"]
     for first, last, lines in told:
         who = (
             f"connection {first}"
@@ -57,7 +58,22 @@ def explain(plan: Plan, timeline: Timeline) -> str:
         out.extend(f"  {line}" for line in lines)
     if goes_on:
         out.append("later connections: in the same way")
+    for fault in plan.faults:
+        if fault.fault.rest:
+            only = fault.condition
+            which = f"requests {only.connection}" if only.connection else "every request"
+            count = f", {only.count} times" if only.count else ""
+            changes = ", ".join(_difference(Manners(), compile_manners(_alone(plan, fault), connection=-_first(fault))))
+            out.append(f"REST, {which}{count}: {changes} ({fault.name})")
     return "\n".join(out) + "\n"
+
+
+def _alone(plan: Plan, planned: PlannedFault) -> Plan:
+    return msgspec.structs.replace(plan, faults=(planned,))
+
+
+def _first(planned: PlannedFault) -> int:
+    return planned.condition.connection.first if planned.condition.connection else 1
 
 
 def _connection(plan: Plan, timeline: Timeline, number: int) -> list[str]:
@@ -78,7 +94,7 @@ def _manners(manners: Manners, plan: Plan, number: int) -> list[str]:
     lines = []
     usual = Manners()
     for planned in plan.faults:
-        alone = compile_manners(msgspec.structs.replace(plan, faults=(planned,)), connection=number)
+        alone = compile_manners(_alone(plan, planned), connection=number)
         if alone != usual:
             parts = ", ".join(_difference(usual, alone))
             lines.append(f"from its start: {parts} ({planned.name})")

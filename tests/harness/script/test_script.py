@@ -177,7 +177,7 @@ def test_recorded_frames_never_come_before_their_time(plan, connection):
             assert action.due_ns >= int(timeline.due_ns[action.frame]) - 1000
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(plans(frames=FRAMES, seconds=SECONDS))
 def test_every_plan_can_be_told_in_words(plan):
     text = explain(plan, tape(FRAMES))
@@ -510,6 +510,19 @@ def test_words_tell_the_story():
         "  frames 20 to 21 withheld, from REST too (sequence.gap)\n"
         "  frames 22 to 30 on time\n"
     )
+
+
+def test_words_tell_of_rest_and_hosts():
+    text = explain(plan_of(["exchange.rest_backfill_empty:count=2", "host.thread"]), tape())
+    assert "REST, every request, 2 times: rest.empty = True (exchange.rest_backfill_empty)\n" in text
+    assert "host: host.thread\n" in text
+
+
+def test_a_gap_of_some_connections_is_in_rest():
+    (hold,) = [a for a in compiled(["sequence.gap@frame=5#connection=1"]) if isinstance(a, Withhold)]
+    assert not hold.everywhere
+    (hold,) = [a for a in compiled(["sequence.gap@frame=5#connection=1-"]) if isinstance(a, Withhold)]
+    assert hold.everywhere
 
 
 def test_connections_are_read_as_ranges():

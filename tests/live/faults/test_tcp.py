@@ -284,7 +284,7 @@ def test_frames_come_together():
 
 @shows("tcp.limit_data")
 def test_the_connection_ends_after_so_many_bytes():
-    with serving("tcp.limit_data:size=1000") as live, Client(live, upgrade=False) as client:
+    with serving("tcp.limit_data:bytes=1000") as live, Client(live, upgrade=False) as client:
         client.ask()
         data, how = client.rest()
     assert (len(data), how) == (1000, "fin")
