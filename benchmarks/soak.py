@@ -47,8 +47,11 @@ SMALLER = {
     "payload.deep": "depth=2000",
     "ws.oversize": "size=300000",
     "payload.huge": "size=300000",
+    "ws.close_half": "delay=1s",
+    "tcp.slow_close": "delay=1s",
+    "tcp.accept_slow": "delay=1s",
 }
-"""Settings that test nothing more when they are bigger."""
+"""Settings that test nothing more when they are bigger; what a fault holds open for minutes is not left behind."""
 
 
 def random_plan(rng: Random, last: int) -> Plan:
@@ -103,8 +106,8 @@ def misbehave(live: LiveExchange, rng: Random, patience_s: float) -> str:
     return ended
 
 
-def is_sound(live: LiveExchange, expected: list[bytes]) -> bool:
-    """Whether a client that no fault concerns is served: the handshake, and an answer to its ping."""
+def harm(live: LiveExchange, expected: list[bytes]) -> str:
+    """What is wrong for a client that no fault concerns, which wants its handshake, trades and pong; empty for nothing."""
     url = live.urls["ws"]
     assert url is not None
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5.0) as sock:
@@ -113,11 +116,13 @@ def is_sound(live: LiveExchange, expected: list[bytes]) -> bool:
         while b"\x8a\x05sound" not in data:
             piece = sock.recv(65536)
             if not piece:
-                return False
+                return f"ended behind {data[:60]!r}"
             data += piece
     # What of the tape is left for it comes untouched and in order.
     head, _, frames = data.partition(b"\r\n\r\n")
-    return head.startswith(b"HTTP/1.1 101 ") and _is_tail(frames.partition(b"\x8a\x05sound")[0], expected)
+    if not head.startswith(b"HTTP/1.1 101 "):
+        return f"answered {head[:60]!r}"
+    return "" if _is_tail(frames.partition(b"\x8a\x05sound")[0], expected) else "served other trades"
 
 
 def _is_tail(frames: bytes, expected: list[bytes]) -> bool:
@@ -154,7 +159,7 @@ def soak(
         that the exchange still held), descriptors and threads more than at the start, growth_kib in the second half.
     """
     timeline, expected = tape(FRAMES), [trade(index) for index in range(FRAMES)]
-    settings = ExchangeSettings(speed=MAX, grace_ns=0, connect_limit=0, close_wait_ns=20_000_000, handshake_ns=10**9)
+    settings = ExchangeSettings(speed=MAX, grace_ns=0, connect_limit=0, close_wait_ns=20_000_000, handshake_ns=10**10)
     rng = seeds.derive(seed, "soak")
     unsound: list[str] = []
     left_behind: list[str] = []
@@ -162,7 +167,7 @@ def soak(
     plans = -(-connections // batch)
     began = time.monotonic()
     with LiveExchange(timeline, settings=settings, tls=True) as live:
-        is_sound(live, expected)  # whatever is made once is made before counting
+        harm(live, expected)  # whatever is made once is made before counting
     gc.collect()
     before = (descriptors(), threading.active_count())
     with ThreadPoolExecutor(8) as pool:
@@ -177,8 +182,8 @@ def soak(
                 live.call(lambda live=live: _skip_to(live, batch))  # type: ignore[misc]
                 compiled = live.exchange.timeline
                 sound = expected if compiled is timeline else [compiled.payload(i) for i in range(FRAMES)]
-                if not is_sound(live, sound):
-                    unsound.append(str(plan))
+                if problem := harm(live, sound):
+                    unsound.append(f"{plan}: {problem}")
                 if not _empties(live):
                     left_behind.append(str(plan))
             if number == plans // 2:

@@ -212,7 +212,7 @@ class CloseHalf(Cut, frozen=True, tag="ws.close_half"):
     A close frame; the FIN that should follow stays out.
     """
 
-    delay: Duration = Duration("1h")
+    delay: Duration = Duration("5m")
     """How long the FIN stays out."""
 
     def after(self, strike: Strike, context: Context) -> Sequence[Action]:
