@@ -43,7 +43,7 @@ RESET = "tcp.reset_peer@frame=40"
 PLANTED = (
     # The system as found
     Planted(subject="swallowed_in_task", faults=(RESET,), twin="sound", check="stopped", stage="receive"),
-    Planted(subject="wait_for_as_context", twin="sound", check="never_connected", stage="schedule"),
+    Planted(subject="wait_for_as_context", twin="sound", check="never_connected", stage="resolve"),
     Planted(
         subject="three_retries",
         faults=(RESET, "tcp.refuse#connection=2-"),
@@ -349,6 +349,14 @@ SOUND = (
     "sound_queue",
     "sound_detector",
 )
+
+BLOCKING = ("sound_synchronous", "sound_websocket_client")
+"""They read from blocking sockets, which the simulation does not have: they run live."""
+
+AS_FOUND = tuple(row for row in PLANTED if row.subject in {
+    "swallowed_in_task", "wait_for_as_context", "three_retries", "cancelled_task_asked", "no_watchdog"
+})  # fmt: skip
+"""The system as found runs live as well."""
 
 SOUND_FAULTS: tuple[tuple[str, ...], ...] = (
     ("tcp.reset_peer@frame=40",),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.quality import page
-from tests.quality.table import CONTROLS, NOT_YET, PLANTED, SOUND, SOUND_FAULTS
+from tests.quality.table import AS_FOUND, CONTROLS, NOT_YET, PLANTED, SOUND, SOUND_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.runner import RunResult
+    from harness.verdict import Verdict
     from tests.quality.table import Planted
 
 SUBJECTS = Path(__file__).resolve().parents[2] / "fixtures" / "subjects"
@@ -22,7 +23,6 @@ SUBJECTS = Path(__file__).resolve().parents[2] / "fixtures" / "subjects"
 # One worker does all the runs, in parallel and mostly waiting; each test then looks at one of them.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.live,
     pytest.mark.timeout(900),
     pytest.mark.xdist_group("quality"),
 ]
@@ -30,8 +30,16 @@ pytestmark = [
 
 @pytest.mark.parametrize("row", PLANTED, ids=lambda row: row.name)
 def test_planted_bug_is_found_by_the_check_that_names_it(row: Planted, runs: Callable[..., RunResult]) -> None:
-    verdict = runs(row.subject, row.faults, row.symbols, row.tape).verdict
+    expect_found(row, runs(row.subject, row.faults, row.symbols, row.tape).verdict)
 
+
+@pytest.mark.live
+@pytest.mark.parametrize("row", AS_FOUND, ids=lambda row: row.name)
+def test_the_system_as_found_is_judged_the_same_over_real_sockets(row: Planted, runs: Callable[..., RunResult]) -> None:
+    expect_found(row, runs(row.subject, row.faults, row.symbols, row.tape, mode="live").verdict)
+
+
+def expect_found(row: Planted, verdict: Verdict) -> None:
     named = [finding for finding in verdict.findings if finding.check == row.check]
     assert named, f"no {row.check}: {verdict}"
     assert row.stage in {finding.stage for finding in named}, str(verdict)
