@@ -46,20 +46,33 @@ class AggTrade(msgspec.Struct, frozen=True, kw_only=True):
 _WRAPPED = re.compile(rb'\{"stream":"([^"\\]+)","data":(.*)\}', re.DOTALL)
 
 
+class _Wrapper(msgspec.Struct):
+    stream: str
+    data: msgspec.Raw
+
+
+_unwrap = msgspec.json.Decoder(_Wrapper).decode
+
+
 def split_wrapped(data: bytes) -> tuple[str | None, bytes]:
     """
     Take a combined-stream message apart.
 
     Returns:
-        The stream name and the payload bytes; None and the data itself when it is not wrapped.
+        The stream name and the payload bytes; None and the data itself when it is not wrapped. For what the exchange
+        wraps, `wrap` undoes it; a wrapper in another layout (white space, order of keys) loses that layout.
     """
     found = _WRAPPED.fullmatch(data)
-    if not found:
-        return None, data
     try:
-        return found[1].decode(), found[2]
-    except UnicodeDecodeError:
-        return None, data
+        if found:
+            return found[1].decode(), found[2]
+        if b'"stream"' in data and b'"data"' in data:
+            wrapper = _unwrap(data)
+            if wrapper.stream:
+                return wrapper.stream, bytes(wrapper.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    return None, data
 
 
 def wrap(stream: str, payload: bytes) -> bytes:

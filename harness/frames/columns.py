@@ -168,7 +168,7 @@ def _read_singly(
 def _single(
     data: bytes, row: int, columns: TradeColumns, symbols: dict[str, int], streams: dict[str, int]
 ) -> tuple[int, ...] | None:
-    stream, payload = split_wrapped(data) if data[:2] == b'{"' and data[2:8] == b"stream" else (None, data)
+    stream, payload = split_wrapped(data)
     if stream is not None:
         columns.stream_codes[row] = streams.setdefault(stream, len(streams))
     try:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.clock import NS_PER_MS, NS_PER_S
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 
 BACKFILLED = "backfilled"
 """`detail` of a trade that did not come over the wire."""
-GROUPS_HELD = 4
-"""Row groups of payloads kept in memory: a replay reads forward, a reconnect near by."""
+BLOCK_ROWS = 4096
+"""Rows rendered at a time. Small, so that hundreds of recordings merged into one tape keep one block each."""
+HELD_BYTES = 128 << 20
+"""Payload bytes kept in memory: a replay reads forward, a reconnect near by."""
+TABLES_HELD = 4
+"""Row groups kept as columns."""
+_CONTENT = [
+    "stream", "event_time", "symbol", "agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id",
+    "trade_time", "is_buyer_maker", "raw",
+]  # fmt: skip
 _INDEX = [
     "connection", "direction", "kind", "received_at", "monotonic_ns", "stream", "close_code", "detail", "event_time",
     "symbol", "agg_trade_id",
@@ -120,7 +129,8 @@ class _Index:
         self._codes: dict[str, int] = {}
         self._rows: list[_Rows] = []
         self._groups: list[tuple[Part, int]] = []
-        self._marks: list[tuple[int, dict[str, Any]]] = []
+        self._marks: list[tuple[int, int, dict[str, Any]]] = []
+        """Time, place as in `_Rows`, and the rest."""
         self._left: set[int] = set()
         """Connections that the recorder or its program left by itself."""
 
@@ -147,7 +157,7 @@ class _Index:
         for row in np.flatnonzero(np.isin(kinds, list(_MARKS))).tolist():
             if self._is_ours(table, row, str(kinds[row]), received=bool(received[row])):
                 continue
-            self._marks.append((int(at_ns[row]), _mark(table, row, str(kinds[row]))))
+            self._marks.append((int(at_ns[row]), (number << 32) + row, _mark(table, row, str(kinds[row]))))
         names, codes, named = decoded(one(table, "stream"))
         symbols, symbol_codes, traded = decoded(one(table, "symbol"))
         chosen = np.full(table.num_rows, -1, dtype=np.int32)
@@ -218,16 +228,19 @@ class _Index:
             streams=tuple(self._codes),
             store=_Store(self._groups, rows.place[order]),
             start_ms=int(known[0]) if len(known) else int(at_ns[0]) // NS_PER_MS,
-            marks=self._marks_of(int(at_ns[0]), due_ns),
+            marks=self._marks_of(at_ns, rows.place[order], is_cut=first > 0),
             names=names,
         )
 
-    def _marks_of(self, start_ns: int, due_ns: NDArray[np.int64]) -> tuple[Mark, ...]:
-        self._marks.sort(key=lambda mark: mark[0])
+    def _marks_of(self, at_ns: NDArray[np.int64], place: NDArray[np.int64], *, is_cut: bool) -> tuple[Mark, ...]:
         marks = []
-        for at_ns, about in self._marks:
-            due = max(0, at_ns - start_ns)
-            marks.append(Mark(due_ns=due, frame=int(np.searchsorted(due_ns, due, side="right")), **about))
+        for when, where, about in sorted(self._marks, key=lambda mark: mark[:2]):
+            # One read of the socket brings frames and the end behind them at the same moment: then the order of
+            # the rows tells which came first.
+            first, last = np.searchsorted(at_ns, when, side="left"), np.searchsorted(at_ns, when, side="right")
+            frame = int(first + np.searchsorted(place[first:last], where))
+            if frame or not is_cut:
+                marks.append(Mark(due_ns=max(0, when - int(at_ns[0])), frame=frame, **about))
         return tuple(marks)
 
 
@@ -253,23 +266,25 @@ def _backfilled_at(
 
 
 class _Store:
-    """Payloads by row group, the last few kept."""
+    """Payloads by blocks of rows, the last used ones kept; row groups are read when a block of theirs is asked for."""
 
     def __init__(self, groups: list[tuple[Part, int]], place: NDArray[np.int64]) -> None:
         self._groups = groups
         self._place = place
-        self._held: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._held_bytes = 0
+        self._tables: OrderedDict[int, Any] = OrderedDict()
 
     def fetch(self, first: int, last: int) -> Sequence[bytes]:
-        out: list[bytes] = []
         places = self._place[first:last]
+        out: list[bytes] = []
         if not len(places):
             return out
-        groups = places >> 32
-        rows = places & 0xFFFFFFFF
-        edges = np.flatnonzero(np.diff(groups)) + 1
+        blocks = places // BLOCK_ROWS
+        rows = places % BLOCK_ROWS
+        edges = np.flatnonzero(np.diff(blocks)) + 1
         for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
-            payloads = self._payloads(int(groups[start]))
+            payloads = self._block(int(blocks[start]))
             one, other = int(rows[start]), int(rows[end - 1]) + 1
             if other - one == end - start:
                 out += payloads[one:other]
@@ -277,14 +292,33 @@ class _Store:
                 out += [payloads[row] for row in rows[start:end].tolist()]
         return out
 
-    def _payloads(self, group: int) -> list[bytes]:
-        held = self._held.get(group)
-        if held is None:
+    def _block(self, number: int) -> list[bytes]:
+        held = self._blocks.get(number)
+        if held is not None:
+            self._blocks.move_to_end(number)
+            return held
+        group, first = divmod(number * BLOCK_ROWS, 1 << 32)
+        table = self._table(group).slice(first, BLOCK_ROWS)
+        payloads = to_payloads(table)
+        # Rendered without a stream, typed rows are unwrapped already.
+        for row in np.flatnonzero(np.asarray(one(table, "raw").is_valid())).tolist():
+            payloads[row] = split_wrapped(payloads[row])[1]
+        self._blocks[number] = payloads
+        self._held_bytes += sum(map(len, payloads))
+        while self._held_bytes > HELD_BYTES and len(self._blocks) > 1:
+            self._held_bytes -= sum(map(len, self._blocks.popitem(last=False)[1]))
+        return payloads
+
+    def _table(self, group: int) -> Any:
+        table = self._tables.get(group)
+        if table is None:
             part, number = self._groups[group]
-            held = [split_wrapped(data)[1] for data in to_payloads(part.read(number))]
-            self._held[group] = held
-            while len(self._held) > GROUPS_HELD:
-                self._held.popitem(last=False)
+            table = part.read(number, _CONTENT)
+            place = table.schema.get_field_index("stream")
+            nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
+            table = self._tables[group] = table.set_column(place, table.schema.field(place), nulls)
+            while len(self._tables) > TABLES_HELD:
+                self._tables.popitem(last=False)
         else:
-            self._held.move_to_end(group)
-        return held
+            self._tables.move_to_end(group)
+        return table

@@ -49,7 +49,12 @@ def test_what_is_no_agg_trade_is_none(payload):
 @given(data())
 def test_splitting_and_wrapping_undo_each_other(frame):
     stream, payload = split_wrapped(frame)
-    assert (payload if stream is None else wrap(stream, payload)) == frame
+    if stream is None:
+        assert payload == frame
+    elif frame.startswith(b'{"stream":"'):
+        assert wrap(stream, payload) == frame
+    else:
+        assert (stream.encode() in frame) and (payload in frame)
 
 
 @given(st.lists(data(), max_size=30))
@@ -104,3 +109,19 @@ def test_microseconds_are_known_but_kept_raw():
     assert int(columns.event_ms[0]) == 1633998523963
     blob, _ = render(columns)
     assert blob != micro
+
+
+@pytest.mark.parametrize(
+    ("message", "stream", "payload"),
+    [
+        (b'{"stream":"a@b","data":{"x": 1}}', "a@b", b'{"x": 1}'),
+        (b'{"stream": "a@b", "data": {"x": 1} }', "a@b", b'{"x": 1}'),
+        (b'{"data":[1, 2],"stream":"a@b"}', "a@b", b"[1, 2]"),
+        (b'{"stream":"a@b","data":{"x":', None, None),
+        (b'{"stream":7,"data":{}}', None, None),
+        (b'{"stream":"","data":{}}', None, None),
+        (b'{"stream":"a@b"}', None, None),
+    ],
+)
+def test_a_message_is_wrapped_when_it_names_its_stream_whatever_the_layout(message, stream, payload):
+    assert split_wrapped(message) == (stream, message if payload is None else payload)

@@ -6,13 +6,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from harness.clock import NS_PER_S
 from harness.frames import AggTrade, Frame, render_agg_trade
 from harness.recording import RecordingWriter, load_timeline
+from harness.recording.verify import verify
+from harness.strategies import recordings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.timeline import Mark
 
 WALL = 1_767_512_473 * NS_PER_S
 
@@ -88,3 +93,26 @@ def test_the_next_file_of_a_folder_may_come_from_another_machine(tmp_path: Path,
     timeline = load_timeline([tmp_path])
     assert timeline.trade_ids.tolist() == [1, 2, 3, 4]
     assert (timeline.due_ns / NS_PER_S).tolist() == [0.0, 1.0, 1.0 + apart_s, 2.0 + apart_s]
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(rows=recordings(size_max=25))
+def test_a_sound_recording_verifies_and_its_tape_is_its_data_frames_on_time(tmp_path: Path, rows: list[Frame]):
+    path = tmp_path / "a.parquet"
+    path.unlink(missing_ok=True)
+    with RecordingWriter(path) as writer:
+        writer.write(rows)
+    assert verify(path) == []
+    timeline = load_timeline([path])
+    data = [row for row in rows if row.kind == "text"]
+    assert list(timeline.payloads(0, len(timeline))) == [row.data for row in data]
+    assert timeline.due_ns.tolist() == [row.monotonic_ns - data[0].monotonic_ns for row in data]
+    for mark in timeline.marks:
+        assert mark.frame == sum(row.kind == "text" for row in rows[: rows.index(_row_of(mark.kind, mark, rows))])
+
+
+def _row_of(kind: str, mark: Mark, rows: list[Frame]) -> Frame:
+    return next(row for row in rows if row.kind == kind and row.connection == mark.connection)
