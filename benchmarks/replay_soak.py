@@ -66,8 +66,8 @@ def served(live):
 
 
 def resident_mib():
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def main():
@@ -101,9 +101,8 @@ def main():
         left = live.call(lambda: len(live._clients))
         gc.collect()
         print(f"{args.connections} connections in {time.monotonic() - started:.0f} s")
-        print(
-            f"left: {left} connections, {threading.active_count()} threads, {len(os.listdir('/proc/self/fd'))} descriptors"
-        )
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        print(f"left: {left} connections, {threading.active_count()} threads, {descriptors} descriptors")
         print(f"memory: {before:.0f} MiB after the first round, {resident_mib():.0f} MiB at the end")
     return 1 if left else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,12 +97,28 @@ def compare(got: dict, sent: list[bytes]) -> str:
     return "exact" if same else "differs"
 
 
+def install(venvs: Path) -> None:
+    """Make a virtual environment for each set of pins, and the node package where npm is."""
+    for pins in sorted(HERE.glob("*.txt")):
+        print(f"installing {pins.stem}", file=sys.stderr)
+        folder = venvs / pins.stem
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+        subprocess.run([str(scripts / "python"), "-m", "pip", "install", "-q", "-r", str(pins)], check=True)
+    if shutil.which("npm"):
+        (venvs / "node").mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "install", "--silent", "ws@8.23.0"], cwd=venvs / "node", check=False)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venvs", type=Path, help="folder of virtual environments, one for each .txt")
+    parser.add_argument("--install", action="store_true", help="make the virtual environments first")
     parser.add_argument("--only", action="append", default=[], help="only this client; may be repeated")
     parser.add_argument("--require-all", action="store_true", help="a client that is not installed is a failure")
     args = parser.parse_args()
+    if args.install:
+        install(args.venvs or parser.error("--install needs --venvs FOLDER"))
     bad = 0
     print("| client | " + " | ".join(MODES) + " |\n|---|" + "---|" * len(MODES))
     for name in args.only or CLIENTS:
