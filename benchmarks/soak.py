@@ -107,7 +107,7 @@ def misbehave(live: LiveExchange, rng: Random, patience_s: float) -> str:
 
 
 def harm(live: LiveExchange, expected: list[bytes]) -> str:
-    """What is wrong for a client that no fault concerns, which wants its handshake, trades and pong; empty for nothing."""
+    """What is wrong for a client that no fault concerns: it wants handshake, trades and pong. Empty for nothing."""
     url = live.urls["ws"]
     assert url is not None
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5.0) as sock:
