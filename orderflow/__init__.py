@@ -7,7 +7,9 @@ In the order in which the data passes:
     symbol_feed                one symbol: connect, receive, put in order, hand over; for ever
     trade                      one trade: parsed strictly, kept exactly
     sequencer                  ids: gaps, duplicates, disorder, resets; pure
-    backfill                   what the stream missed, over REST
+    repair                     what the stream missed, fetched and put in its place, or given up aloud
+    backfill                   the questions to REST
+    feed_health                how a feed is, worked out from clocks
     lag                        how far behind the market the data is
     binance_aggtrades_stream   the feeds of all symbols, supervised
     watchdog                   a thread that speaks up when the event loop cannot

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orderflow.backfill import RestTrades
+from orderflow.feed_health import health, trouble
 from orderflow.remarks import Remarks
 from orderflow.settings import StreamSettings
 from orderflow.symbol_feed import SymbolFeed
@@ -174,7 +175,7 @@ class BinanceAggTradesStream:
         # Trades that REST stands in with are no stream.
         mute = [symbol for symbol in wanted if not self._feeds[symbol].stream_trades]
         for symbol in mute:
-            reasons = "; ".join(self._feeds[symbol].trouble(time.monotonic()))
+            reasons = "; ".join(trouble(self._feeds[symbol], time.monotonic()))
             logger.warning(
                 "⚠️ %s: no trade from the stream within %.1f s of start(): %s; attempts go on in the background",
                 symbol,
@@ -300,7 +301,7 @@ class BinanceAggTradesStream:
         if not self.started:
             return {"ok": False, "status": "stopped", "reasons": ["not started"], "symbols": {}, "loop": "none"}
         loop_trouble = self.loop_trouble(now_s)
-        feeds = {symbol: feed.health(now_s) for symbol, feed in list(self._feeds.items())}
+        feeds = {symbol: health(feed, now_s) for symbol, feed in list(self._feeds.items())}
         reasons = [loop_trouble] if loop_trouble else []
         reasons += [f"{symbol}: {reason}" for symbol, told in feeds.items() for reason in told["reasons"]]
         starting = any(told["status"] == "starting" for told in feeds.values())

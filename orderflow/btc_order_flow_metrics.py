@@ -101,7 +101,9 @@ class BTCOrderFlowMetrics:
         feed = service.trades_stream.feeds.get(symbol)
         if feed is None:
             return 0
-        return sum(lost.hole.count for lost in list(feed.lost) if lost.time_ms is None or lost.time_ms > after_ms)
+        return sum(
+            lost.hole.count for lost in list(feed.repair.lost) if lost.time_ms is None or lost.time_ms > after_ms
+        )
 
     def _none(self, symbol: str, window_s: float, reason: str) -> dict[str, Any]:
         logger.warning("⚠️ order flow metrics of %s are not available: %s", symbol, reason)

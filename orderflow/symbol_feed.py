@@ -15,17 +15,16 @@ import inspect
 import logging
 import random
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 
 from orderflow.backfill import PAGE_MAX, BackfillError, RestTrades
 from orderflow.explain import Explanation, explain, is_loopback
 from orderflow.lag import LagMeter
-from orderflow.sequencer import Hole, Sequencer
+from orderflow.repair import Repair
+from orderflow.sequencer import Sequencer
 from orderflow.trade import Notice, Trade, parse_frame
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ _PROXY_IS_AN_OPTION = "proxy" in inspect.signature(connect.__init__).parameters
 # A synchronous callback may keep the event loop for so long before others get their turn.
 _TURN_NS = 20_000_000
 _RECEIVE_TURN = 64
-# Health waits so long for REST to say whether a silence is one.
-_PROBE_S = 10.0
 # Shorter absences are over before it pays to ask REST again and again.
 _STAND_IN_AFTER_S = 2.0
 _STAND_IN_MAX_S = 60.0
@@ -53,17 +50,6 @@ _STAND_IN_MAX_S = 60.0
 def _cancelling() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-class LostTrades(msgspec.Struct, frozen=True):
-    """Trades that will never come."""
-
-    hole: Hole
-    at_s: float
-    """Monotonic seconds at which they were given up."""
-    time_ms: int | None
-    """Exchange time of the last trade before them."""
-    reason: str
 
 
 class SymbolFeed:
@@ -91,7 +77,7 @@ class SymbolFeed:
     ) -> None:
         self.symbol = symbol.upper()
         self._callback = callback
-        self._settings = settings
+        self.settings = settings
         self._rest = rest
         self._remarks = remarks
         self._ssl_context = ssl_context
@@ -102,6 +88,7 @@ class SymbolFeed:
             max_time_jump_ms=int(settings.max_time_jump_s * 1000),
         )
         self.lag = LagMeter()
+        self.repair = Repair(self, settings, rest)
 
         self.stopping = False
         self.first_trade = asyncio.Event()
@@ -111,8 +98,8 @@ class SymbolFeed:
         self.failures = 0
         """Attempts and connections in a row that did not last."""
         self.last_trouble = ""
-        self._made_at_s = time.monotonic()
-        self.down_since_s: float | None = self._made_at_s
+        self.made_at_s = time.monotonic()
+        self.down_since_s: float | None = self.made_at_s
         """Since when no data comes; None while it does."""
         self.connected_at_s = 0.0
         self.stream_trades = 0
@@ -120,30 +107,23 @@ class SymbolFeed:
         self.delivered = 0
         self.last_trade_ms: int | None = None
         self.invalid = 0
-        self.repaired = 0
-        """Trades fetched over REST."""
-        self.lost: deque[LostTrades] = deque(maxlen=1000)
-        self.lost_count = 0
         self.callback_errors = 0
         self.callback_error_at_s: float | None = None
         self.delivering_since_s: float | None = None
         self.late_since_s: float | None = None
         self.lag_ms = 0
-        self.hole_since_s: float | None = None
         self.quiet_confirmed_at_s: float | None = None
 
         self._ws: ClientConnection | None = None
         self._abort_reason = ""
-        self._wanted_from_ms = 0
+        self.wanted_from_ms = 0
         self._highest_stream_id = -1
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._open_ended = False
+
         self._helpers: set[asyncio.Task[None]] = set()
-        self._catching_up = False
         self._next_stand_in_s = 0.0
-        self._rest_failures = 0
         self._probing = False
         self._next_probe_s = 0.0
         self._quiet_reports = 0
@@ -153,7 +133,7 @@ class SymbolFeed:
     @property
     def uri(self) -> str:
         """Stream names are case sensitive; a wrong one is accepted and stays silent for ever."""
-        return f"{self._settings.stream_url.rstrip('/')}/{self.symbol.lower()}@aggTrade"
+        return f"{self.settings.stream_url.rstrip('/')}/{self.symbol.lower()}@aggTrade"
 
     async def run(self) -> None:
         """Connect, receive, and connect again, until cancelled."""
@@ -165,7 +145,7 @@ class SymbolFeed:
             was_connected = False
             if self.attempts == 1:
                 # What is traded from here on may be fetched, should no connection bring it.
-                self._wanted_from_ms = time.time_ns() // 1_000_000
+                self.wanted_from_ms = time.time_ns() // 1_000_000
             try:
                 async with self._dial() as ws:
                     was_connected = True
@@ -182,7 +162,7 @@ class SymbolFeed:
                 self._ws = None
             if self.stopping:
                 return
-            lasted = self.stream_trades > had and time.monotonic() - began_s >= self._settings.backoff_reset_s
+            lasted = self.stream_trades > had and time.monotonic() - began_s >= self.settings.backoff_reset_s
             self.failures = 1 if lasted else self.failures + 1
             pause_s = self._pause_s(explanation)
             if explanation.retry_after_s is not None:
@@ -191,7 +171,7 @@ class SymbolFeed:
             await asyncio.sleep(pause_s)
 
     def _dial(self) -> connect:
-        settings = self._settings
+        settings = self.settings
         options: dict[str, Any] = {}
         parts = urlsplit(self.uri)
         if parts.scheme == "wss" and self._ssl_context is not None:
@@ -218,13 +198,13 @@ class SymbolFeed:
         self.connected = True
         logger.info(f"🐋 Connected to {self.symbol} aggTrades stream")
         # The first trades wait until REST has told what was traded between connecting and them.
-        self.sequencer.holding = self.sequencer.last_id is None and self._settings.backfill
+        self.sequencer.holding = self.sequencer.last_id is None and self.settings.backfill
         if self.connections > 1:
             # Nothing is replayed on a new connection: what passed meanwhile is a gap, known before the next trade.
-            self._want_catch_up(open_ended=True)
+            self.repair.want(open_ended=True)
 
     def _pause_s(self, explanation: Explanation) -> float:
-        settings = self._settings
+        settings = self.settings
         pause_s = min(settings.backoff_first_s * 2.0 ** min(self.failures - 1, 20), settings.backoff_max_s)
         pause_s *= random.uniform(0.5, 1.0)  # so that many clients do not come back in step
         if explanation.retry_after_s is not None:
@@ -236,7 +216,7 @@ class SymbolFeed:
         if self.down_since_s is None:
             self.down_since_s = now_s if self.last_stream_at_s is None else self.last_stream_at_s
         down_s = now_s - self.down_since_s
-        level = logging.ERROR if down_s >= self._settings.down_error_s else explanation.level
+        level = logging.ERROR if down_s >= self.settings.down_error_s else explanation.level
         self.last_trouble = self._abort_reason or explanation.text
         newest_id = max(self._highest_stream_id, self.sequencer.last_id or -1)
         missed = "nothing has been received yet" if newest_id < 0 else f"trades from id {newest_id + 1} on are missing"
@@ -266,9 +246,9 @@ class SymbolFeed:
             # Not `async for`: that ends without a word when the exchange closes with 1000 or 1001.
             self.receive(await ws.recv())
             count += 1
-            if len(self.sequencer.ready) >= self._settings.backlog_max:
+            if len(self.sequencer.ready) >= self.settings.backlog_max:
                 self._drained.clear()
-                self._say(
+                self.say(
                     logging.WARNING,
                     "backlog",
                     "%s: %d trades wait for the callback, which is too slow; reading is paused",
@@ -296,8 +276,8 @@ class SymbolFeed:
         elif outcome == "held":
             self._on_held()
         elif outcome == "suspect":
-            self._note_hole()
-            self._want_catch_up()
+            self.repair.note_hole()
+            self.repair.want()
         elif outcome in {"backwards", "far", "reset"}:
             self._on_elsewhere(outcome, trade_id, last_id)
 
@@ -317,21 +297,17 @@ class SymbolFeed:
             logger.warning("⚠️ %s: %s; a new connection will be made", self.symbol, notice.text)
             return
         self.invalid += 1
-        self._say(logging.WARNING, f"notice {notice.kind}", "⚠️ %s: a frame was rejected: %s", self.symbol, notice.text)
+        self.say(logging.WARNING, f"notice {notice.kind}", "⚠️ %s: a frame was rejected: %s", self.symbol, notice.text)
 
     def _on_held(self) -> None:
         if self.sequencer.last_id is None:
-            self._want_catch_up(open_ended=True)
+            self.repair.want(open_ended=True)
             return
-        self._note_hole()
+        self.repair.note_hole()
         if self.sequencer.full:
-            self._lose(f"{self.sequencer.held_count} later trades were waiting")
+            self.repair.lose(f"{self.sequencer.held_count} later trades were waiting")
         else:
-            self._want_catch_up(grace_s=self._settings.reorder_grace_s)
-
-    def _note_hole(self) -> None:
-        if self.hole_since_s is None:
-            self.hole_since_s = time.monotonic()
+            self.repair.want(grace_s=self.settings.reorder_grace_s)
 
     def _on_elsewhere(self, outcome: str, trade_id: int, last_id: int | None) -> None:
         if outcome == "reset":
@@ -344,7 +320,7 @@ class SymbolFeed:
                 trade_id,
             )
         else:
-            self._say(
+            self.say(
                 logging.WARNING,
                 f"elsewhere {outcome}",
                 "⚠️ %s: a new trade has id %d after %s (%s); it is held back until more follow",
@@ -354,13 +330,13 @@ class SymbolFeed:
                 "from the past" if outcome == "backwards" else "from far ahead",
             )
 
-    def _say(self, level: int, kind: str, message: str, *args: object) -> None:
+    def say(self, level: int, kind: str, message: str, *args: object) -> None:
+        """Log with the rate limit, as a kind of remark about this symbol."""
         self._remarks.say(time.monotonic(), level, f"{self.symbol} {kind}", message, *args)
 
-    # --- Catching up over REST ---------------------------------------------------------------
+    def help(self, name: str, work: Awaitable[None]) -> None:
+        """Run short work beside the feed: held, since the event loop does not, and never ending in silence."""
 
-    def _help(self, name: str, work: Awaitable[None]) -> None:
-        # Short work of its own; held, since the event loop does not, and never ending in silence.
         async def watched() -> None:
             try:
                 await work
@@ -376,160 +352,22 @@ class SymbolFeed:
         """Short-lived tasks of this feed that are still running."""
         return list(self._helpers)
 
-    def _want_catch_up(self, *, open_ended: bool = False, grace_s: float = 0.0) -> None:
-        self._open_ended = self._open_ended or open_ended
-        if not self._catching_up:
-            self._catching_up = True
-            self._help("catching up", self._catch_up(grace_s))
+    # --- Handing over ------------------------------------------------------------------------
 
-    async def _catch_up(self, grace_s: float) -> None:
-        sequencer = self.sequencer
-        try:
-            if grace_s:
-                await asyncio.sleep(grace_s)
-            hole = sequencer.hole()
-            if sequencer.suspect is not None:
-                self._say(
-                    logging.WARNING,
-                    "suspect",
-                    "⚠️ %s: trade %d is not plausible (%s); REST is asked before it counts",
-                    self.symbol,
-                    sequencer.suspect.agg_trade_id,
-                    sequencer.suspect_reason,
-                )
-            elif hole is not None:
-                self._say(
-                    logging.WARNING,
-                    "gap",
-                    "⚠️ %s: trades %s are missing; they are asked for over REST",
-                    self.symbol,
-                    hole,
-                )
-            if hole is not None or self._open_ended:
-                await self._fetch_missing()
-        finally:
-            self._catching_up = False
-            self._open_ended = False
-            if sequencer.holding:
-                sequencer.release(time.monotonic_ns())
-            self._wake.set()
-            if sequencer.hole() is None:
-                self.hole_since_s = None
-            elif not self.stopping:
-                # Another hole opened behind the first.
-                self._want_catch_up(grace_s=self._settings.reorder_grace_s)
-
-    async def _fetch_missing(self) -> None:
-        settings, sequencer = self._settings, self.sequencer
-        if not settings.backfill:
-            self._lose("asking REST is switched off")
-            return
-        deadline_s = time.monotonic() + settings.backfill_timeout_s
-        before, delay_s, trouble = self.repaired, 0.2, "REST does not have them"
-        while sequencer.hole() is not None or self._open_ended:
-            if time.monotonic() >= deadline_s:
-                self._lose(trouble)
-                break
-            try:
-                got_further = await self._fetch_page()
-                self._rest_failures = 0
-                if got_further:
-                    deadline_s = time.monotonic() + settings.backfill_timeout_s
-                    continue
-            except BackfillError as error:
-                trouble = str(error)
-                self._rest_failures += 1
-                if sequencer.holding and sequencer.held_count and self.connections == 1:
-                    # Nothing is known to be missing, and a program waits in start().
-                    logger.info(
-                        "%s: what was traded just before the first trade cannot be learnt: %s", self.symbol, error
-                    )
-                    break
-                left_s = deadline_s - time.monotonic()
-                if error.retry_after_s is not None and error.retry_after_s > left_s:
-                    self._lose(trouble)
-                    break
-            if sequencer.hole() is None and not self._open_ended:
-                break
-            # The database behind REST may be a little behind the stream: ask again.
-            await asyncio.sleep(min(delay_s, max(deadline_s - time.monotonic(), 0.01)))
-            delay_s = min(delay_s * 2, 2.0)
-        if self.repaired > before:
-            logger.info("%s: %d trades fetched over REST", self.symbol, self.repaired - before)
-
-    async def _fetch_page(self) -> bool:
-        """Ask once; True when that got us further."""
-        sequencer = self.sequencer
-        last_id, suspect = sequencer.last_id, sequencer.suspect
-        if last_id is None:
-            page = await self._rest.page(self.symbol, start_ms=self._wanted_from_ms)
-        else:
-            page = await self._rest.page(self.symbol, from_id=last_id + 1)
-        self.repaired += sequencer.fill(page, time.monotonic_ns())
+    def wake(self) -> None:
+        """Let the delivery look at what is ready."""
         self._wake.set()
-        if suspect is not None and sequencer.suspect is not suspect:
-            self._compare_suspect(suspect, page)
-        if page and sequencer.last_id == last_id and last_id is not None:
-            first_id = page[0].agg_trade_id
-            if 1 < first_id - last_id <= self._settings.backfill_max:
-                self._lose("REST does not have them either", until=first_id)
-            else:
-                self._open_ended = False
-                logger.warning(
-                    "⚠️ %s: REST goes on with id %d after %d: its numbering differs from the stream's",
-                    self.symbol,
-                    first_id,
-                    last_id,
-                )
-        elif len(page) < PAGE_MAX:
-            self._open_ended = False
-        while len(sequencer.ready) >= self._settings.backlog_max:
+
+    async def room(self) -> None:
+        """Wait until the callback has taken most of what is ready."""
+        if len(self.sequencer.ready) >= self.settings.backlog_max:
             self._drained.clear()
             await self._drained.wait()
-        return sequencer.last_id != last_id
-
-    def _compare_suspect(self, suspect: Trade, page: list[Any]) -> None:
-        for item in page:
-            if item.agg_trade_id == suspect.agg_trade_id:
-                same = isinstance(item, Trade) and (item.price_units, item.quantity_units, item.time_ms) == (
-                    suspect.price_units,
-                    suspect.quantity_units,
-                    suspect.time_ms,
-                )
-                said = f"price {item.price_text}, time {item.time_ms}" if isinstance(item, Trade) else "a voided trade"
-                logger.log(
-                    logging.INFO if same else logging.WARNING,
-                    "%s: REST %s trade %d (%s)",
-                    self.symbol,
-                    "confirms" if same else "corrects",
-                    suspect.agg_trade_id,
-                    said,
-                )
-
-    def _lose(self, reason: str, *, until: int | None = None) -> None:
-        last = self.sequencer.last
-        hole = self.sequencer.give_up(time.monotonic_ns(), until)
-        self._open_ended = False
-        self._wake.set()
-        if hole is None:
-            self._say(
-                logging.WARNING,
-                "away",
-                "⚠️ %s: what is traded while the stream is away cannot be fetched: %s",
-                self.symbol,
-                reason,
-            )
-            return
-        self.lost_count += hole.count
-        self.lost.append(LostTrades(hole, time.monotonic(), None if last is None else last.time_ms, reason))
-        logger.warning("⚠️ %s: trades %s are lost for good: %s", self.symbol, hole, reason)
-
-    # --- Handing over ------------------------------------------------------------------------
 
     async def deliver(self) -> None:
         """Call the callback for each trade, in order, until cancelled."""
         ready = self.sequencer.ready
-        resume_at = self._settings.backlog_max // 2
+        resume_at = self.settings.backlog_max // 2
         while True:
             turn_ends_ns = time.monotonic_ns() + _TURN_NS
             while ready:
@@ -563,7 +401,7 @@ class SymbolFeed:
             return  # fetched over REST: late by nature, and said so already
         self.first_trade.set()
         self.lag_ms = self.lag.measure(trade.event_time_ms, time.monotonic_ns(), time.time_ns())
-        max_ms = self._settings.max_lag_s * 1000
+        max_ms = self.settings.max_lag_s * 1000
         if self.lag_ms > max_ms:
             self._on_late()
         elif self.late_since_s is not None and self.lag_ms < max_ms / 2:
@@ -581,7 +419,7 @@ class SymbolFeed:
             why = "they have been since the first one; or the clock of this machine is wrong"
         else:
             why = "the exchange or the network has fallen behind, or this program is too slow to read"
-        self._say(
+        self.say(
             logging.WARNING,
             "late",
             "⚠️ %s: trades are %.1f s behind the market: %s",
@@ -593,12 +431,12 @@ class SymbolFeed:
     def _on_callback_error(self, trade: Trade) -> None:
         self.callback_errors += 1
         now_s = time.monotonic()
-        first = self.callback_error_at_s is None or now_s - self.callback_error_at_s >= self._settings.remark_interval_s
+        first = self.callback_error_at_s is None or now_s - self.callback_error_at_s >= self.settings.remark_interval_s
         self.callback_error_at_s = now_s
         if first:
             logger.exception("❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id)  # noqa: LOG004
         else:
-            self._say(
+            self.say(
                 logging.ERROR, "callback", "❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id
             )
 
@@ -607,8 +445,8 @@ class SymbolFeed:
     def look(self, now_s: float) -> None:
         """Look for what no event announces; called all the time by the supervisor."""
         since_s = self.delivering_since_s
-        if since_s is not None and now_s - since_s > self._settings.callback_timeout_s:
-            self._say(
+        if since_s is not None and now_s - since_s > self.settings.callback_timeout_s:
+            self.say(
                 logging.WARNING,
                 "callback slow",
                 "⚠️ %s: the callback has been busy with one trade for %.1f s; %d wait",
@@ -620,23 +458,23 @@ class SymbolFeed:
         if not self.connected or self._probing or not self._drained.is_set():
             return
         age_s = now_s - self.signs_of_life_s
-        if age_s >= self._settings.stall_timeout_s and now_s >= self._next_probe_s:
+        if age_s >= self.settings.stall_timeout_s and now_s >= self._next_probe_s:
             self._probing = True
-            self._help("looking into the silence", self._probe())
+            self.help("looking into the silence", self._probe())
 
     def _stand_in(self, now_s: float) -> None:
         """While the stream brings nothing, let REST stand in for it."""
-        settings = self._settings
+        settings = self.settings
         away = self.down_since_s is not None and now_s - self.down_since_s >= _STAND_IN_AFTER_S and self.failures > 0
         if (
             not (away and settings.backfill and settings.stand_in_s)
-            or self._catching_up
+            or self.repair.busy
             or now_s < self._next_stand_in_s
         ):
             return
-        self._next_stand_in_s = now_s + min(settings.stand_in_s * 2.0**self._rest_failures, _STAND_IN_MAX_S)
+        self._next_stand_in_s = now_s + min(settings.stand_in_s * 2.0**self.repair.failures, _STAND_IN_MAX_S)
         self.sequencer.holding = self.sequencer.last_id is None
-        self._want_catch_up(open_ended=True)
+        self.repair.want(open_ended=True)
 
     @property
     def signs_of_life_s(self) -> float:
@@ -650,7 +488,7 @@ class SymbolFeed:
 
     async def _probe(self) -> None:
         """Silence: ask REST whether the market is silent too."""
-        settings, ws = self._settings, self._ws
+        settings, ws = self.settings, self._ws
         try:
             newer = await self._newer_trades() if settings.backfill else "nobody can be asked whether there were any"
             age_s = time.monotonic() - self.signs_of_life_s
@@ -676,7 +514,7 @@ class SymbolFeed:
         last_id = self.sequencer.last_id
         try:
             if last_id is None:
-                page = await self._rest.page(self.symbol, start_ms=self._wanted_from_ms)
+                page = await self._rest.page(self.symbol, start_ms=self.wanted_from_ms)
             else:
                 page = await self._rest.page(self.symbol, from_id=last_id + 1)
         except BackfillError as error:
@@ -684,68 +522,5 @@ class SymbolFeed:
         if not page:
             return ""
         # They may have happened this very moment and be on their way.
-        await asyncio.sleep(min(1.0, self._settings.stall_timeout_s / 4))
+        await asyncio.sleep(min(1.0, self.settings.stall_timeout_s / 4))
         return f"while REST has {len(page)}{'+' if len(page) >= PAGE_MAX else ''} newer ones"
-
-    def trouble(self, now_s: float) -> list[str]:
-        """Say what is wrong with this feed at the moment; empty when nothing is. Safe from any thread."""
-        settings, reasons = self._settings, []
-        age_s = now_s - self.signs_of_life_s
-        if not self.connected and self.failures == 0 and self.connections == 0:
-            # The first attempt: its end is told by itself, unless the event loop never gets to it.
-            if now_s - self._made_at_s > settings.open_timeout_s + 1:
-                reasons.append(f"no connection yet, after {now_s - self._made_at_s:.1f} s")
-        elif not self.connected:
-            what = "not connected" if self.connections else f"never connected ({self.attempts} attempts)"
-            reasons.append(f"{what}{': ' + self.last_trouble if self.last_trouble else ''}")
-        elif age_s >= settings.quiet_timeout_s:
-            reasons.append(f"no trade for {age_s:.1f} s")
-        elif age_s >= settings.stall_timeout_s + _PROBE_S and not self.quiet_confirmed:
-            reasons.append(f"no trade for {age_s:.1f} s on an open connection")
-        elif self.stream_trades == 0 and age_s >= settings.start_timeout_s:
-            reasons.append(f"connected for {age_s:.1f} s, and not one trade yet")
-        elif self.down_since_s is not None and self.connections > 1:
-            reasons.append("reconnected, and no trade yet")
-        since_s = self.hole_since_s
-        if since_s is not None and now_s - since_s > 1.0:
-            reasons.append(f"trades are missing since {now_s - since_s:.1f} s; later ones are held back")
-        gone = [lost for lost in list(self.lost) if now_s - lost.at_s < settings.hole_memory_s]
-        if gone:
-            count = sum(lost.hole.count for lost in gone)
-            reasons.append(f"{count} trades were lost in the last {settings.hole_memory_s:.0f} s: {gone[-1].reason}")
-        if self.late_since_s is not None:
-            reasons.append(f"trades are {self.lag_ms / 1000:.1f} s behind the market")
-        since_s = self.delivering_since_s
-        if since_s is not None and now_s - since_s > settings.callback_timeout_s:
-            reasons.append(f"the callback has been busy with one trade for {now_s - since_s:.1f} s")
-        error_at_s = self.callback_error_at_s
-        if error_at_s is not None and now_s - error_at_s < 60.0:
-            reasons.append(f"the callback failed {self.callback_errors} times")
-        return reasons
-
-    def health(self, now_s: float) -> dict[str, Any]:
-        """Everything that is known about this feed. Safe from any thread."""
-        reasons = self.trouble(now_s)
-        starting = self.stream_trades == 0 and self.failures == 0 and not reasons
-        age_s = None if self.last_stream_at_s is None else round(now_s - self.last_stream_at_s, 3)
-        return {
-            "ok": not reasons,
-            "status": "starting" if starting else "live" if not reasons else "trouble",
-            "reasons": reasons,
-            "connected": self.connected,
-            "attempts": self.attempts,
-            "connections": self.connections,
-            "trades": self.delivered,
-            "last_id": self.sequencer.last_id,
-            "last_trade_ms": self.last_trade_ms,
-            "last_trade_age_s": age_s,
-            "lag_s": self.lag_ms / 1000,
-            "backlog": len(self.sequencer.ready),
-            "held": self.sequencer.held_count,
-            "duplicates": self.sequencer.duplicates,
-            "put_right": self.sequencer.put_right,
-            "repaired": self.repaired,
-            "lost": self.lost_count,
-            "invalid": self.invalid,
-            "callback_errors": self.callback_errors,
-        }

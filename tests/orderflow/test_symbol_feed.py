@@ -128,7 +128,7 @@ def test_with_rest_every_trade_comes_once_in_order_as_it_was(case):
     trades, _, feed = run(messages, frames, rest_up=True)
     assert [trade["a"] - FIRST_ID for trade in trades] == list(range(COUNT))
     assert all(same(trade, text) for trade, text in zip(trades, frames, strict=True))
-    assert feed.lost_count == 0
+    assert feed.repair.lost_count == 0
 
 
 @given(mishaps())
@@ -139,7 +139,7 @@ def test_without_rest_what_is_lost_is_told_and_the_rest_is_right(case):
     assert numbers == sorted(set(numbers))
     assert all(same(trade, frames[number]) for trade, number in zip(trades, numbers, strict=True))
     missing = set(range(numbers[0], COUNT)) - set(numbers)
-    assert feed.lost_count == len(missing)
+    assert feed.repair.lost_count == len(missing)
     assert told or not missing
-    lost = {number for gone in feed.lost for number in range(gone.hole.first, gone.hole.last + 1)}
+    lost = {number for gone in feed.repair.lost for number in range(gone.hole.first, gone.hole.last + 1)}
     assert lost == {FIRST_ID + number for number in missing}
