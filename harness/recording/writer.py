@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from importlib.metadata import version
@@ -73,7 +72,7 @@ class RecordingWriter:
         try:
             self._sink = pa.OSFile(str(self._part), "wb")
         except OSError as cause:
-            raise RecordingError(path, f"cannot be written: {cause.strerror or cause}") from cause
+            raise RecordingError(path, _refusal(cause)) from cause
         self._writer = pq.ParquetWriter(
             self._sink,
             SCHEMA,
@@ -104,7 +103,12 @@ class RecordingWriter:
         self._metadata.remarks = tuple(dict.fromkeys((*self._metadata.remarks, *remarks)))
 
     def write(self, frames: Iterable[Frame]) -> None:
-        """Add frames in order of receipt."""
+        """
+        Add frames in order of receipt.
+
+        Raises:
+            RecordingError: the disk is full, or failing; nothing is left behind.
+        """
         for frame in frames:
             self._waiting.append(frame)
             if len(self._waiting) == ROW_GROUP:
@@ -117,8 +121,7 @@ class RecordingWriter:
             self._finish()
         except OSError as cause:
             self.discard()
-            full = " (the disk is full)" if cause.errno == errno.ENOSPC else ""
-            raise RecordingError(self.path, f"cannot be written{full}: {cause.strerror or cause}") from cause
+            raise RecordingError(self.path, _refusal(cause)) from cause
         return self._metadata
 
     def discard(self) -> None:
@@ -128,6 +131,8 @@ class RecordingWriter:
                 end()
             except (OSError, ValueError, pa.ArrowException):
                 pass  # it is thrown away
+        # What could not be closed would try again when it is collected, and complain.
+        self._writer.is_open = False
         self._part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
@@ -144,7 +149,11 @@ class RecordingWriter:
             if symbol:
                 self._symbols.setdefault(symbol)
         self._digests.append(digest(table))
-        self._writer.write_table(thinned(table), row_group_size=ROW_GROUP)
+        try:
+            self._writer.write_table(thinned(table), row_group_size=ROW_GROUP)
+        except OSError as cause:
+            self.discard()
+            raise RecordingError(self.path, _refusal(cause)) from cause
 
     def _finish(self) -> None:
         about = self._metadata
@@ -168,3 +177,8 @@ class RecordingWriter:
         except OSError:
             self._part.rename(self.path)  # a file system without links
         sync_folder(self.path.parent)
+
+
+def _refusal(cause: OSError) -> str:
+    # Arrow's own words repeat the path, and tell the number twice.
+    return f"cannot be written: {os.strerror(cause.errno) if cause.errno else cause}"
