@@ -207,6 +207,7 @@ class Scribe:
             self.failure = problem
             log.exception("The journal cannot be written any more")
             self._on_pressure(True)
+            self._on_beat()
         finally:
             self._closed.put(self._journal)
             self._closed.put(None)

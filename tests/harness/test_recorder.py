@@ -525,6 +525,28 @@ async def test_a_disk_that_refuses_to_the_end_leaves_what_was_durable(
 
 @pytest.mark.slow
 @pytest.mark.live
+async def test_a_writer_that_dies_ends_the_recorder_and_leaves_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours in the writing thread must not leave a recorder that looks alive."""
+    async with market() as feed:
+        recorder = Recorder(settings(feed.endpoint, tmp_path))
+        running = asyncio.create_task(recorder.run())
+        await until(lambda: recorder.health.frames > 50)
+
+        def die(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(recorder._sieve, "take", die)
+        with pytest.raises(ZeroDivisionError):
+            await running
+    found = ids(frames_of(tmp_path))
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.live
 async def test_a_slow_disk_is_felt_by_the_exchange_and_nothing_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
