@@ -168,6 +168,8 @@ def _shrink(key: str, result: RunResult, noise: Noise, executor: Executor) -> Fo
     plain_host = msgspec.structs.replace(scenario, host="host.await")
     if scenario.host != "host.await" and fails(plain_host):
         scenario = plain_host
+    if scenario.host != "host.await" and fails(msgspec.structs.replace(scenario, faults=())):
+        scenario = msgspec.structs.replace(scenario, faults=())
     kept = ddmin(list(scenario.faults), lambda faults: fails(msgspec.structs.replace(scenario, faults=tuple(faults))))
     scenario = msgspec.structs.replace(scenario, faults=tuple(kept))
     for place, text in enumerate(scenario.faults):

@@ -104,11 +104,24 @@ def _dead(case: Case, loss: Loss) -> Place:
     ended_ns = max((c.closed.at_ns for c in connections if c.closed and c.subscribed_ns is not None), default=0)
     later = _attempts(case, ended_ns)
     newer = [c for c in case.connections.values() if c.opened_ns > ended_ns]
-    if connections and not later and not newer:
+    if connections and not later and not newer and not _looking_up(case, ended_ns):
         return _gave_up(case, loss, connections[-1])
+    asked = _looking_up(case, ended_ns)
+    if not later and not newer and asked:
+        return Place(
+            stage="resolve",
+            cause=f"the look-up of {asked[-1]} has not been answered",
+            suggestion="set an open timeout that covers the name look-up, log it at WARNING, and try again",
+            evidence=tuple(case.notes_about("task")[:2]),
+        )
     if not later and not newer:
         return _never_tried(case)
     return _turned_away(case, loss, later_outcomes(case, ended_ns), newer, ended_ns)
+
+
+def _looking_up(case: Case, after_ns: int) -> list[str]:
+    # Look-ups that were begun; those that were answered are attempts.
+    return [note.text for note in case.notes if note.what == "look-up" and note.at_ns > after_ns]
 
 
 def _never_tried(case: Case) -> Place:

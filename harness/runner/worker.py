@@ -47,6 +47,7 @@ from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
 
 if TYPE_CHECKING:
     from harness.ledger import AnyEntry
+    from harness.redirect.hook import Gate
     from harness.scenario import Scenario
     from harness.transports.sim import SimExchange
 
@@ -118,9 +119,17 @@ class Worker:
                 port: port_of(live, "ws") if port in (80, 8080) else port_of(live, "wss")
                 for port in (80, 443, 8080, 9443)
             }
-            gate = only_real_hosts(live.gate)
+            gate = only_real_hosts(self._noting(live.gate))
             with Redirect(gate, str(live.cafile), children=self.simulation is None, ports=ports):
                 self._run_subject(host, symbols, timeline)
+
+    def _noting(self, gate: Gate) -> Gate:
+        # A look-up that takes for ever is an attempt that the exchange never gets to see.
+        def noting(name: str, port: int) -> tuple[str, int]:
+            self.ledger.write(Noted(at_ns=monotonic_ns(), what="look-up", text=f"{name}:{port}"))
+            return gate(name, port)
+
+        return noting
 
     def _exchange(self, timeline: Timeline, plan: Plan, settings: ExchangeSettings) -> LiveExchange | SimExchange:
         if self.scenario.mode == "live":

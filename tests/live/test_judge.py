@@ -146,6 +146,7 @@ CASES = {
     "twice": ("Base", (), "host.started_twice", "silent", ("duplicate", "history")),
     "refused": ("Mute", ("http.status:code=451",), "host.await", "silent", ("never_connected", "upgrade")),
     "certificate": ("Mute", ("tls.expired",), "host.await", "silent", ("never_connected", "tls")),
+    "slow name": ("Mute", ("dns.slow:delay=60s",), "host.await", "silent", ("never_connected", "resolve")),
     "no name": ("Mute", ("dns.fail",), "host.await", "silent", ("never_connected", "resolve")),
     "acked": ("Base", ("exchange.ack_then_silence",), "host.await", "silent", ("stopped", "receive")),
     "foreign": ("Foreign", (), "host.await", "loud", ("never_connected", "schedule")),
@@ -176,7 +177,7 @@ def results(folder):
         )
         for name, (subject, faults, host, _, _) in CASES.items()
     }
-    return dict(zip(scenarios, runner.run_all(list(scenarios.values()), jobs=10), strict=True))
+    return dict(zip(scenarios, runner.run_all(list(scenarios.values()), jobs=20), strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)

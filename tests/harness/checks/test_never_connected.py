@@ -61,3 +61,9 @@ def test_one_warning_and_then_nothing_for_ever_is_loud_and_not_recovered():
     assert finding.signalled
     assert not finding.recovered
     assert finding.told_after_s == 1.0
+
+
+def test_a_look_up_that_is_never_answered_is_lost_at_resolve():
+    finding = only(Story().note(0.1, "look-up", "stream.binance.com:9443").judge())
+    assert finding.stage == "resolve"
+    assert "stream.binance.com:9443" in finding.cause
