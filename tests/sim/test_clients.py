@@ -93,7 +93,7 @@ def test_streams_over_tls_upgraded_late(stage):
         ("tls.expired", ssl.SSLCertVerificationError, 0),
         ("tls.wrong_host", ssl.SSLCertVerificationError, 0),
         ("tls.handshake_stall", TimeoutError, 10),
-        ("http.status:code=451", websockets.InvalidStatus, 0),
+        ("http.status:code=451", websockets.InvalidHandshake, 0),
         ("http.stall", TimeoutError, 10),
     ],
 )
