@@ -17,7 +17,7 @@ from harness.faults import catalogue
 from harness.recording import RecordingWriter
 from harness.scenario import Scenario
 from tests.quality import tapes
-from tests.quality.table import SOUND
+from tests.quality.table import BLOCKING, SOUND
 
 DEADLINE_NS = 4_000_000_000
 SHORT = {
@@ -48,7 +48,8 @@ UNKNOWABLE = {
 def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sound_matrix", description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=14)
+    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--mode", choices=("live", "sim"), default="sim", help="blocking subjects run live in any case")
     parser.add_argument("--subject", action="append", default=[], help="only these")
     parser.add_argument("--layer", action="append", default=[], help="only faults of these layers")
     args = parser.parse_args()
@@ -71,6 +72,7 @@ def main() -> int:
                 symbols=("BTCUSDT",),
                 faults=(short_form(kind),),
                 deadline_ns=DEADLINE_NS,
+                mode="live" if subject in BLOCKING else args.mode,
                 seed=7,
             )
             for subject in args.subject or SOUND
