@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from harness import ledger as book
 from harness.checks.incident import Incident
@@ -13,6 +14,8 @@ from harness.checks.tape import to_float
 from harness.clock import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.checks.case import Case
 
 SLACK_MS = 150
@@ -25,14 +28,23 @@ WHALE_NOTIONAL = 100_000.0
 """What the report's system calls a medium order, in quote currency."""
 
 
-class _Taken(msgspec.Struct, frozen=True):
-    """An accepted trade, as far as figures need it."""
+class _Taken:
+    """Accepted trades of a symbol as columns, by exchange time."""
 
-    at_ns: int
-    time_ms: int
-    notional: float
-    quantity: float
-    sold: bool
+    def __init__(self, rows: list[tuple[int, int, float, float, bool]]) -> None:
+        ordered = sorted(rows, key=lambda row: row[1])
+        self.at_ns = np.array([row[0] for row in ordered], dtype=np.int64)
+        self.time_ms = np.array([row[1] for row in ordered], dtype=np.int64)
+        self.notional = np.array([row[2] for row in ordered], dtype=np.float64)
+        self.quantity = np.array([row[3] for row in ordered], dtype=np.float64)
+        self.sold = np.array([row[4] for row in ordered], dtype=bool)
+
+    def window(self, *, after_ms: int, upto_ms: int, taken_by_ns: int) -> NDArray[np.int64]:
+        """Which trades lie in a window of exchange time and had been taken by then."""
+        first = int(np.searchsorted(self.time_ms, after_ms, side="right"))
+        last = int(np.searchsorted(self.time_ms, upto_ms, side="right"))
+        rows = np.arange(first, max(first, last))
+        return rows[self.at_ns[rows] <= taken_by_ns]
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -47,18 +59,18 @@ def find(case: Case) -> list[Incident]:
     """One incident for each figure that is off, from its first wrong reading to the next right one."""
     if case.question.speed != 1.0 or not case.takes:
         return []  # windows are by exchange time, which then is not the subject's
-    taken = _taken(case)
+    taken = {symbol: _Taken(rows) for symbol, rows in _taken(case).items()}
     series: dict[str, list[_Reading]] = {}
     for entry in case.entries:
         if isinstance(entry, book.MetricsRead) and entry.name.startswith(("pressure ", "whales ")):
             kind, symbol, window_s = entry.name.split()
-            wrong = _wrong(kind, taken.get(symbol, []), entry, int(window_s))
+            wrong = _wrong(kind, taken.get(symbol, _Taken([])), entry, int(window_s))
             series.setdefault(entry.name, []).append(_Reading(entry, wrong))
     return [incident for name, readings in series.items() for incident in _incidents(case, name, readings)]
 
 
-def _taken(case: Case) -> dict[str, list[_Taken]]:
-    found: dict[str, list[_Taken]] = {}
+def _taken(case: Case) -> dict[str, list[tuple[int, int, float, float, bool]]]:
+    found: dict[str, list[tuple[int, int, float, float, bool]]] = {}
     for take in case.takes:
         # What the subject took, right or wrong: whether that was right is other checks' business.
         recorded = case.tape.trade(take.frame) if take.frame >= 0 else take.sent
@@ -66,47 +78,48 @@ def _taken(case: Case) -> dict[str, list[_Taken]]:
         maker = take.entry.is_buyer_maker if recorded is None else recorded.is_buyer_maker
         if recorded is None or recorded.time is None or price is None or quantity is None:
             continue
-        if not (math.isfinite(price) and math.isfinite(quantity)):
-            continue
-        taken = _Taken(take.entry.at_ns, recorded.time, price * quantity, quantity, bool(maker))
-        found.setdefault(take.symbol, []).append(taken)
+        if math.isfinite(price) and math.isfinite(quantity):
+            row = (take.entry.at_ns, recorded.time, price * quantity, quantity, bool(maker))
+            found.setdefault(take.symbol, []).append(row)
     return found
 
 
-def _wrong(kind: str, taken: list[_Taken], entry: book.MetricsRead, window_s: int) -> str:
+def _wrong(kind: str, taken: _Taken, entry: book.MetricsRead, window_s: int) -> str:
     read = msgspec.json.decode(entry.value)
     slack_ns = SLACK_MS * NS_PER_MS
     length_ms = window_s * 1000
     # Surely in the window at the time of the call, and possibly.
-    sure = [
-        t
-        for t in taken
-        if t.at_ns <= entry.before_ns - slack_ns
-        and read["to_ms"] - length_ms + SLACK_MS < t.time_ms <= read["from_ms"] - SLACK_MS
-    ]
-    possible = [
-        t
-        for t in taken
-        if t.at_ns <= entry.at_ns + slack_ns
-        and read["from_ms"] - length_ms - SLACK_MS < t.time_ms <= read["to_ms"] + SLACK_MS
-    ]
+    sure = taken.window(
+        after_ms=read["to_ms"] - length_ms + SLACK_MS,
+        upto_ms=read["from_ms"] - SLACK_MS,
+        taken_by_ns=entry.before_ns - slack_ns,
+    )
+    possible = taken.window(
+        after_ms=read["from_ms"] - length_ms - SLACK_MS,
+        upto_ms=read["to_ms"] + SLACK_MS,
+        taken_by_ns=entry.at_ns + slack_ns,
+    )
     if kind == "whales":
-        low, high = (sum(t.notional >= WHALE_NOTIONAL for t in trades) for trades in (sure, possible))
+        low, high = (int((taken.notional[rows] >= WHALE_NOTIONAL).sum()) for rows in (sure, possible))
         return (
             ""
             if low <= read["count"] <= high
             else f"{read['count']:.0f} large orders, {_bounds(low, high)} were accepted"
         )
     # Quote or base currency is the subject's choice, as long as it is one.
-    by_notional = _off(read, sure, possible, quote=True)
-    return by_notional and _off(read, sure, possible, quote=False) and by_notional
+    by_notional = _off(read, taken, taken.notional, sure, possible)
+    return by_notional and _off(read, taken, taken.quantity, sure, possible) and by_notional
 
 
-def _off(read: dict[str, float], sure: list[_Taken], possible: list[_Taken], *, quote: bool) -> str:
+def _off(
+    read: dict[str, float],
+    taken: _Taken,
+    volume: NDArray[np.float64],
+    sure: NDArray[np.int64],
+    possible: NDArray[np.int64],
+) -> str:
     for side, sold in (("buy", False), ("sell", True)):
-        low, high = (
-            sum((t.notional if quote else t.quantity) for t in trades if t.sold == sold) for trades in (sure, possible)
-        )
+        low, high = (float(volume[rows][taken.sold[rows] == sold].sum()) for rows in (sure, possible))
         if not low * (1 - TOLERANCE) - TOLERANCE <= read[side] <= high * (1 + TOLERANCE) + TOLERANCE:
             return f"a {side} volume of {read[side]:,.0f}, {_bounds(low, high)} was accepted"
     return ""
