@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def of_kind(case: Case, kind: Kind) -> list[tuple[Loss, Place]]:
     """The losses of one kind, each with its place."""
-    return [(loss, place(case, loss)) for loss in losses(case) if loss.kind == kind]
+    if case.losses is None:
+        case.losses = losses(case)  # four checks look at them
+    return [(loss, place(case, loss)) for loss in case.losses if loss.kind == kind]
 
 
 def incident(case: Case, loss: Loss, where: Place) -> Incident:

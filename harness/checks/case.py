@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.checks.incident import Question
+    from harness.checks.loss import Loss
 
 NEVER = np.iinfo(np.int64).max // 4
 """A time that does not come; a quarter of the range, so that a deadline can be added to it."""
@@ -112,6 +113,8 @@ class Case:
         self.notes: list[book.Noted] = []
         self.subscribed: dict[str, tuple[int, int]] = {}
         """First subscription by symbol: monotonic time, tape time."""
+        self.losses: list[Loss] | None = None
+        """Stretches of lost trades, once somebody has looked for them."""
         self._accepted: list[book.Accepted] = []
         for entry in self.entries:
             self._read(entry)
