@@ -45,6 +45,8 @@ _RECEIVE_TURN = 64
 # Shorter absences are over before it pays to ask REST again and again.
 _STAND_IN_AFTER_S = 2.0
 _STAND_IN_MAX_S = 60.0
+# Being late lasts; it is told again this often.
+_LATE_REMARK_S = 30.0
 
 
 def _cancelling() -> bool:
@@ -127,6 +129,7 @@ class SymbolFeed:
         self._probing = False
         self._next_probe_s = 0.0
         self._quiet_reports = 0
+        self._next_late_remark_s = 0.0
 
     # --- Connecting --------------------------------------------------------------------------
 
@@ -411,7 +414,10 @@ class SymbolFeed:
     def _on_late(self) -> None:
         now_s = time.monotonic()
         if self.late_since_s is None:
-            self.late_since_s = now_s
+            self.late_since_s = self._next_late_remark_s = now_s
+        if now_s < self._next_late_remark_s:
+            return
+        self._next_late_remark_s = now_s + _LATE_REMARK_S
         backlog = len(self.sequencer.ready)
         if backlog > 100:
             why = f"the callback is too slow, {backlog} trades wait for it"
@@ -419,14 +425,7 @@ class SymbolFeed:
             why = "they have been since the first one; or the clock of this machine is wrong"
         else:
             why = "the exchange or the network has fallen behind, or this program is too slow to read"
-        self.say(
-            logging.WARNING,
-            "late",
-            "⚠️ %s: trades are %.1f s behind the market: %s",
-            self.symbol,
-            self.lag_ms / 1000,
-            why,
-        )
+        logger.warning("⚠️ %s: trades are %.1f s behind the market: %s", self.symbol, self.lag_ms / 1000, why)
 
     def _on_callback_error(self, trade: Trade) -> None:
         self.callback_errors += 1

@@ -20,8 +20,6 @@ import msgspec
 _COMPACT_AT = 4096
 # Lengths asked for are few; a caller who makes them up must not fill memory.
 _BEGINS_MAX = 64
-# From so many steps on, the next begin of a window is searched for instead of walked to.
-_STRIDE = 64
 
 
 Totals = tuple[int, int, int, int]
@@ -144,11 +142,11 @@ class TradeWindow:
             begin = mark[1] - self._removed
             if begin < dropped:  # noqa: PLR1730 - this is asked after every trade, and calling max() costs a tenth of it
                 begin = dropped
-            if begin + _STRIDE < end and times[begin + _STRIDE] <= threshold_ms:
-                # After a long pause between questions, halve instead of walking.
-                begin = bisect_right(times, threshold_ms, begin, end)
-            while begin < end and times[begin] <= threshold_ms:
+            if begin < end and times[begin] <= threshold_ms:
+                # Asked after every trade, it moves by one; after a pause, searching beats walking.
                 begin += 1
+                if begin < end and times[begin] <= threshold_ms:
+                    begin = bisect_right(times, threshold_ms, begin, end)
         mark[0] = threshold_ms
         mark[1] = begin + self._removed
         if begin > end:  # noqa: PLR1730 - likewise
