@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from harness.clock import NS_PER_MS, NS_PER_S, parse_duration_ns
 from harness.errors import UsageError
-from harness.recorder.endpoints import ENDPOINTS, Market, check_endpoint, stream_names
+from harness.recorder.endpoints import ENDPOINTS, Market, check_endpoint, is_loopback, stream_names
 
 _SIZES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([kmg]i?b)", re.IGNORECASE)
@@ -71,8 +72,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def source(self) -> str:
-        """Whose feed it is, as a word for file names."""
-        return "binance" if self.market == "spot" else f"binance-{self.market}"
+        """Whose feed it is, as a word for file names; `local` for an exchange on this machine."""
+        host = urlsplit(self.endpoint).hostname or ""
+        if is_loopback(host):
+            return "local"
+        name = "binance" if re.search(r"(^|\.)binance(future)?\.", host) else _safe(host)
+        return name if self.market == "spot" else f"{name}-{self.market}"
 
     @property
     def partitioned(self) -> bool:

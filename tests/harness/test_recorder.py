@@ -275,6 +275,8 @@ def test_names_tell_source_symbols_channel_and_start() -> None:
     many = make_settings(["a", "b", "c", "d", "e"], channels=["depth@100ms"], market="um")
     assert many.name(at) == "binance-um_a-b-3more_depth-100ms_20261122T132028Z.parquet"
     assert make_settings(["btcusdt"], channels=["aggTrade"], out="x/one.parquet").name(at) == "one.parquet"
+    ours = make_settings(["btcusdt"], channels=["aggTrade"], endpoint="ws://127.0.0.1:9000")
+    assert ours.name(at) == "local_btcusdt_aggTrade_20261122T132028Z.parquet"
 
 
 def test_rotation_is_a_duration_or_a_size() -> None:
