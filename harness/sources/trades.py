@@ -39,32 +39,57 @@ class Renderer:
     """Makes frames of trades in order of the file, and marks holes in the ids."""
 
     def __init__(self, symbol: str, tally: Tally) -> None:
-        self.stream = f"{symbol.lower()}@aggTrade"
         self.connection = 1
         self._symbol = symbol
         self._tally = tally
         self._start_ns: int | None = None
         self._last_ns = 0
-        self._last_id: int | None = None
+        self._last_ids: dict[str, int] = {}
         tally.remark(RENDERED)
         tally.remark(NO_EVENT_TIME)
 
     def trade(
-        self, at_ns: int, number: int, price: str, quantity: str, first: int, last: int, *, maker: bool
+        self,
+        at_ns: int,
+        number: int,
+        price: str,
+        quantity: str,
+        first: int,
+        last: int,
+        *,
+        maker: bool,
+        trade_ns: int | None = None,
+        symbol: str | None = None,
     ) -> Iterator[Frame]:
-        """One trade; before it, a `gap` row where ids are missing."""
-        if self._last_id is not None and number > self._last_id + 1:
-            yield self.mark("gap", at_ns, f"{self.stream}: ids {self._last_id + 1} to {number - 1} missing")
-        self._last_id = number
+        """
+        One trade; before it, a `gap` row where ids are missing.
+
+        Args:
+            at_ns: when it was received.
+            number: its aggregate id.
+            price: exact decimal.
+            quantity: exact decimal.
+            first: id of its first single trade.
+            last: id of its last.
+            maker: the buyer was the maker.
+            trade_ns: when it happened; None for when it was received.
+            symbol: None for the source's own.
+        """
+        symbol = symbol or self._symbol
+        trade_ms = (at_ns if trade_ns is None else trade_ns) // NS_PER_MS
+        last_id = self._last_ids.get(symbol, number)
+        if number > last_id + 1:
+            yield self.mark("gap", at_ns, f"{symbol.lower()}@aggTrade: ids {last_id + 1} to {number - 1} missing")
+        self._last_ids[symbol] = number
         trade = AggTrade(
-            event_ms=at_ns // NS_PER_MS,
-            symbol=self._symbol,
+            event_ms=trade_ms,
+            symbol=symbol,
             agg_trade_id=number,
             price=Decimal(price),
             quantity=Decimal(quantity),
             first_trade_id=first,
             last_trade_id=last,
-            trade_ms=at_ns // NS_PER_MS,
+            trade_ms=trade_ms,
             is_buyer_maker=maker,
         )
         self._tally.taken += 1
@@ -158,11 +183,21 @@ def rest(path: Path, tally: Tally, symbol: str) -> Iterator[Frame]:
 
 
 def normalised(path: Path, tally: Tally, symbol: str) -> Iterator[Frame]:
-    """A normalised feed with `Reconnecting` markers (barter-rs); each becomes `lost` and `open` rows."""
-    renderer = Renderer(symbol, tally)
+    """
+    A normalised feed with `Reconnecting` markers (barter-rs); each becomes `lost` and `open` rows.
+
+    The file numbers its instruments and does not name them: `symbol` does, separated by commas, in the order in which
+    they come. Trades of those without a name are left out.
+    """
+    symbols = [name.strip() for name in symbol.split(",")]
+    renderer = Renderer(symbols[0], tally)
+    known: dict[Any, str] = {}
     tally.remark("trade ids are single trades, not aggregates")
     with files.opened(path) as stream:
-        items = msgspec.json.decode(stream.read(), type=list[dict[str, Any]])
+        try:
+            items = msgspec.json.decode(stream.read(), type=list[dict[str, Any]])
+        except msgspec.MsgspecError as cause:
+            raise RecordingError(path, f"is no list of normalised events: {cause}") from cause
     at_ns = 0
     for number, item in enumerate(items, start=1):
         if "Reconnecting" in item:
@@ -175,10 +210,27 @@ def normalised(path: Path, tally: Tally, symbol: str) -> Iterator[Frame]:
         if trade is None:
             tally.skip("no trade", number)
             continue
-        at_ns = parse_instant_ns(event["time_exchange"])
-        trade_id, side = int(trade["id"]), trade["side"]
+        instrument = event.get("instrument")
+        if instrument not in known and len(known) < len(symbols):
+            known[instrument] = symbols[len(known)]
+        if instrument not in known:
+            tally.skip(f"a trade of instrument {instrument}, which has no name; give --symbol A,B in order", number)
+            continue
+        at_ns = parse_instant_ns(event["time_received"])
+        trade_id, maker = int(trade["id"]), trade["side"] == "Sell"
         price, quantity = str(trade["price"]), format(Decimal(str(trade["amount"])), "f")
-        yield from renderer.trade(at_ns, trade_id, price, quantity, trade_id, trade_id, maker=side == "Sell")
+        trade_ns = parse_instant_ns(event["time_exchange"])
+        yield from renderer.trade(
+            at_ns,
+            trade_id,
+            price,
+            quantity,
+            trade_id,
+            trade_id,
+            maker=maker,
+            trade_ns=trade_ns,
+            symbol=known[instrument],
+        )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

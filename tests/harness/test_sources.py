@@ -58,9 +58,19 @@ def test_real_holes_become_gap_rows(shared_data):
 
 def test_disconnect_markers_become_lost_and_open_rows(shared_data):
     path = shared_data / "barter-rs/binance_spot_market_data_with_disconnect_events.json"
+    capture = import_file(path, symbol="btcusdt,solusdt")
+    frames = list(capture.frames)
+    kinds = [frame.kind for frame in frames]
+    assert (kinds.count("lost"), kinds.count("open"), kinds.count("gap")) == (3, 3, 0)
+    prices = {trade.symbol: round(trade.price, -2) for frame in frames if (trade := parse_agg_trade(frame.data))}
+    assert prices == {"BTCUSDT": 97000, "SOLUSDT": 200}
+
+
+def test_instruments_without_a_name_are_skipped_and_not_taken_for_another(shared_data):
+    path = shared_data / "barter-rs/binance_spot_market_data_with_disconnect_events.json"
     capture = import_file(path, symbol="btcusdt")
-    kinds = [frame.kind for frame in capture.frames]
-    assert (kinds.count("lost"), kinds.count("open")) == (3, 3)
+    assert {trade.symbol for frame in capture.frames if (trade := parse_agg_trade(frame.data))} == {"BTCUSDT"}
+    assert (capture.tally.taken, sum(capture.tally.skipped.values())) == (9, 12)
 
 
 @pytest.mark.parametrize(
