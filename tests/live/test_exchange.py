@@ -19,12 +19,12 @@ import websockets
 
 from harness.actions import Dial, Link, Manners, Tls
 from harness.errors import UsageError
-from harness.exchange import MAX, ExchangeSettings
+from harness.exchange import MAX, ExchangeSettings, wire
 from harness.faults.plan import Plan, parse_fault
 from harness.transports.live import LiveExchange
 from tests.harness.exchange.talk import MS, S, make_tape
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(20)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
 
 BTC, ETH = "btcusdt@aggTrade", "ethusdt@aggTrade"
 
@@ -122,14 +122,21 @@ async def test_a_paced_frame_is_never_early():
 
 @pytest.mark.parametrize("secure", [False, True])
 async def test_a_reset_arrives_behind_the_last_byte_before_it(secure):
+    """Read at the socket: a library may throw away what it had not read when the reset came."""
     tape = make_tape(500, step_ns=MS)
     with serving(tape, Plan((parse_fault("tcp.reset_peer@frame=250"),)), tls=secure) as live:
-        async with connect(live, f"/ws/{BTC}", secure=secure) as ws:
-            got = []
-            with pytest.raises(websockets.ConnectionClosedError):
-                while True:
-                    got.append((await ws.recv()).encode())
-        assert got == tape.payloads(0, 250)
+        sock = raw_socket(live, secure=secure)
+        if secure:
+            context = ssl.create_default_context(cafile=live.cafile)
+            sock = context.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
+        data = b""
+        # Some versions of Python's ssl call a reset an end of file in violation of protocol.
+        with closing(sock), pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            sock.sendall(upgrade_request())
+            while True:
+                data += sock.recv(65536)
+        sent = b"".join(wire.frame(wire.TEXT, payload) for payload in tape.payloads(0, 250))
+        assert data.partition(b"\r\n\r\n")[2] == sent
         async with connect(live, f"/ws/{BTC}", secure=secure) as ws:
             assert [(await ws.recv()).encode() for _ in range(250)] == tape.payloads(250, 500)
 
@@ -378,7 +385,7 @@ async def test_a_slow_handshake_is_cut_off():
 
 @pytest.mark.slow
 async def test_a_client_that_never_reads_costs_no_memory():
-    tape = make_tape(60_000, step_ns=1000)
+    tape = make_tape(40_000, step_ns=1000)
     with serving(tape) as live, closing(raw_socket(live)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(upgrade_request())
@@ -386,9 +393,7 @@ async def test_a_client_that_never_reads_costs_no_memory():
         await asyncio.sleep(0.3)
         held = live.call(lambda: sum(client.out_bytes for client in live._clients.values()))
         assert held < 4 << 20
-        async with connect(live, f"/ws/{BTC}") as ws:
-            await ws.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": 1}))
-            await asyncio.wait_for(ws.recv(), 5)
+        await others_are_unaffected(live, tape)
 
 
 @pytest.mark.slow
