@@ -110,7 +110,7 @@ def harm(live: LiveExchange, expected: list[bytes]) -> str:
     """What is wrong for a client that no fault concerns: it wants handshake, trades and pong. Empty for nothing."""
     url = live.urls["ws"]
     assert url is not None
-    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5.0) as sock:
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20.0) as sock:
         sock.sendall(UPGRADE + b"\r\n" + b"\x89\x85\x00\x00\x00\x00sound")
         data = b""
         while b"\x8a\x05sound" not in data:
@@ -216,7 +216,7 @@ def _skip_to(live: LiveExchange, batch: int) -> None:
 
 
 def _empties(live: LiveExchange) -> bool:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while time.monotonic() < until:
         if not live.call(lambda: len(live._clients)):
             return True

@@ -39,7 +39,7 @@ def shows(*kinds):
 @contextlib.contextmanager
 def serving(*specs, timeline=None, tls=False, seed=7, **settings):
     """An exchange that plays 30 trades at full speed, with these faults."""
-    settings = {"speed": MAX, "grace_ns": 0, "connect_limit": 0, "close_wait_ns": 2_000_000_000, **settings}
+    settings = {"speed": MAX, "grace_ns": 0, "connect_limit": 0, "close_wait_ns": 20_000_000_000, **settings}
     timeline = timeline or tape(30)
     with LiveExchange(timeline, plan_of(specs, seed), settings=ExchangeSettings(**settings), tls=tls) as live:
         yield live
