@@ -21,7 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help="captures, plain, .gz or .zip; their kind is recognised"
     )
     parser.add_argument("--out", required=True, metavar="PATH", help="a .parquet file, or a folder for one file each")
-    parser.add_argument("--symbol", metavar="S", help="symbol of trades whose file name does not tell; A,B in order of appearance for several")
+    parser.add_argument(
+        "--symbol",
+        metavar="S",
+        help="symbol of trades whose file name does not tell; A,B in order of appearance for several",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

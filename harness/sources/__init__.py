@@ -48,6 +48,8 @@ def import_file(path: str | Path, *, symbol: str | None = None) -> Capture:
     chosen = symbol or trades.symbol_of(path) or _symbol_inside(start)
     if not chosen:
         raise UsageError(f"{path}: the file does not say which symbol it is; give --symbol")
+    if "," in chosen and kind != "normalised events":
+        raise UsageError(f"{path}: holds trades of one symbol; --symbol {chosen} names several")
     frames = trades.NORMALISED[kind](path, tally, chosen.upper())
     return Capture(path, kind=kind, raw=False, endpoint="", frames=frames, tally=tally)
 

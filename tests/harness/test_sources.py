@@ -153,6 +153,12 @@ def test_trades_without_a_symbol_ask_for_it(tmp_path):
         import_file(saved(tmp_path, "trades.csv", SPOT_ROW))
 
 
+def test_several_symbols_for_a_file_of_one_are_refused(tmp_path):
+    path = saved(tmp_path, "BTCUSDT-aggTrades.csv", "1,2.00000000,3.00000000,4,5,1577977823305,False,True\n")
+    with pytest.raises(UsageError, match="one symbol"):
+        import_file(path, symbol="btcusdt,ethusdt")
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(RecordingError, match="No such file"):
         import_file(tmp_path / "none")
