@@ -70,12 +70,14 @@ def rows_of(columns: TradeColumns) -> list[tuple[object, ...]]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FRAMES)
 def test_reading_in_bulk_gives_the_columns_that_reading_singly_gives(frames):
     assert rows_of(read_proven(frames)[0]) == rows_of(carefully(frames))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FRAMES)
 def test_what_is_proven_is_a_trade_with_the_values_of_a_json_parser(frames):
