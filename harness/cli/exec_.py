@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="SPEC", help="layer.kind[:key=value,...][@frame=N]"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all chance [the plan's own, or 0]")
     parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
     parser.add_argument(
         "--retime",
@@ -85,11 +85,12 @@ def run(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace, command: list[str], patience_s: float) -> ProgramResult:
     from harness.errors import UsageError
     from harness.exchange.settings import ExchangeSettings, parse_speed
-    from harness.faults.plan import Plan, load_plan, parse_fault
+    from harness.faults.plan import Plan, load_plan, parse_fault, seed_of
     from harness.recording import load_timeline
     from harness.runner.program import describe, run_program
     from harness.transports.live import LiveExchange
 
+    args.seed = seed_of(args.seed, args.plan)
     faults = list(load_plan(args.plan, args.seed).faults) if args.plan else []
     faults += [parse_fault(text) for text in args.fault]
     for fault in faults:

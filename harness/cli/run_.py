@@ -78,7 +78,7 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tap", metavar="PATH", help="where the subject takes a trade: a dotted path from the subject, or module:path"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all chance [the plan's own, or 0]")
     parser.add_argument("--deadline", default="60s", metavar="D", help="how long an incident may stay untold [60s]")
     parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
     parser.add_argument(
@@ -143,6 +143,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
     from harness.clock import parse_duration_ns
     from harness.errors import UsageError
     from harness.exchange.settings import MAX, parse_speed
+    from harness.faults.plan import seed_of
     from harness.scenario import Scenario
 
     for recording in args.recording:
@@ -156,7 +157,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         symbols=tuple(symbol.upper() for symbol in args.symbol),
         mode=args.mode,
         tap=args.tap,
-        seed=args.seed,
+        seed=seed_of(args.seed, getattr(args, "plan", None)),
         deadline_ns=parse_duration_ns(args.deadline),
         speed=0.0 if speed == MAX else speed,
         retime=args.retime,

@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     wrong.add_argument(
         "--fault", action="append", default=[], metavar="SPEC", help="layer.kind[:key=value,...][@frame=N]"
     )
-    wrong.add_argument("--seed", type=int, default=0, help="seed of the plan's chances (0)")
+    wrong.add_argument("--seed", type=int, help="seed of the plan's chances (its own, or 0)")
     wrong.add_argument("--explain", action="store_true", help="say what each connection will do and when, and exit")
     rules = parser.add_argument_group("the exchange's own rules")
     rules.add_argument("--market", choices=["auto", "spot", "um", "cm"], default="auto", help="dialect (auto: by Host)")
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace) -> ExchangeSettings:
     from harness.clock import parse_duration_ns
     from harness.exchange import ExchangeSettings, parse_speed
+    from harness.faults.plan import seed_of
 
     def duration(text: str | None) -> int | None:
         return None if text is None else parse_duration_ns(text)
@@ -103,7 +104,7 @@ def _settings(args: argparse.Namespace) -> ExchangeSettings:
         echo=args.echo,
         # Who can reach the port can inject faults, so elsewhere than on loopback nobody can.
         control=not args.no_control and args.bind.startswith(_LOOPBACK),
-        seed=args.seed,
+        seed=seed_of(args.seed, args.plan),
         ping_interval_ns=duration(args.ping_interval),
         pong_deadline_ns=duration(args.pong_deadline),
         life_ns=parse_duration_ns(args.life),
@@ -115,7 +116,7 @@ def _settings(args: argparse.Namespace) -> ExchangeSettings:
 def _plan(args: argparse.Namespace) -> Plan:
     from harness.faults.plan import Plan, load_plan, parse_fault
 
-    loaded = load_plan(args.plan, args.seed) if args.plan else Plan(seed=args.seed)
+    loaded = load_plan(args.plan, args.seed) if args.plan else Plan(seed=args.seed or 0)
     faults = tuple(parse_fault(text) for text in args.fault)
     return Plan(faults=(*loaded.faults, *faults), seed=loaded.seed, title=loaded.title)
 

@@ -367,6 +367,13 @@ def load_plan(path: str | Path, seed: int | None = None) -> Plan:
     return parse_plan(text, place=str(path), seed=seed)
 
 
+def seed_of(given: int | None, path: str | Path | None) -> int:
+    """The seed of a run: the one that was given, else the plan file's own, else 0."""
+    if given is not None:
+        return given
+    return load_plan(path).seed if path else 0
+
+
 def parse_plan(text: str, *, place: str = "plan", seed: int | None = None) -> Plan:
     """
     Read the text of a plan file.

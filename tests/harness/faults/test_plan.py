@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.errors import PlanError
 from harness.faults import Duration, Plan, PlannedFault, catalogue, format_fault, load_plan, parse_fault
-from harness.faults.plan import Condition, Connections, Every, format_plan, parse_plan
+from harness.faults.plan import Condition, Connections, Every, format_plan, parse_plan, seed_of
 from harness.faults.sequence import Gap
 from harness.faults.timing import Silence
 from harness.strategies import planned_faults, plans
@@ -169,3 +169,9 @@ def test_durations_may_be_written_as_text_in_python():
 )
 def test_what_strikes_once_needs_a_ticket(text, once):
     assert parse_fault(text).once is once
+
+
+def test_the_seed_of_a_run_is_the_given_one_or_the_plans_own(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text("seed = 5")
+    assert (seed_of(None, None), seed_of(None, path), seed_of(0, path)) == (0, 5, 0)
