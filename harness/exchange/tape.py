@@ -72,7 +72,7 @@ class Tape:
         self._room = cache_bytes
         self._cached_bytes = 0
         self._blocks: OrderedDict[tuple[int, Shape], Block] = OrderedDict()
-        self._heads: dict[int, bytes] = {}
+        self._heads = _Heads()
         self._prefixes = [b'{"stream":"%s","data":' % name.encode() for name in timeline.streams]
 
     def frames(self, first: int, last: int, shape: Shape) -> list[bytes | memoryview]:
@@ -120,26 +120,31 @@ class Tape:
         if shape.combined:
             prefixes = self._prefixes
             payloads = [prefixes[code] + payload + b"}" for code, payload in zip(codes.tolist(), payloads, strict=True)]
-        if shape.deflate_bits:
-            agreed = wire.Deflate(server_bits=shape.deflate_bits)
-            framed = [wire.message(wire.TEXT, payload, agreed) for payload in payloads]
-            sizes = list(map(len, framed))
-        else:
-            lengths = list(map(len, payloads))
-            heads = list(map(self._head, lengths))
-            framed = list(chain.from_iterable(zip(heads, payloads, strict=True)))
-            sizes = [len(head) + length for head, length in zip(heads, lengths, strict=True)]
         if shape.codes is not None:
-            carried = np.isin(codes, list(shape.codes)).tolist()
-            sizes = [size if keep else 0 for size, keep in zip(sizes, carried, strict=True)]
-            parts = len(framed) // len(carried)
-            framed = [part for index, part in enumerate(framed) if carried[index // parts]]
-        return Block(b"".join(framed), list(accumulate(sizes)))
+            return self._render_some(payloads, np.isin(codes, list(shape.codes)).tolist(), shape)
+        if shape.deflate_bits:
+            return self._render_some(payloads, [True] * len(payloads), shape)
+        lengths = list(map(len, payloads))
+        heads = list(map(self._heads.__getitem__, lengths))
+        data = b"".join(chain.from_iterable(zip(heads, payloads, strict=True)))
+        sizes = np.fromiter(lengths, np.int64, len(lengths))
+        sizes += np.where(sizes < 126, 2, np.where(sizes < 65536, 4, 10))
+        return Block(data, np.cumsum(sizes).tolist())
 
-    def _head(self, length: int) -> bytes:
-        head = self._heads.get(length)
-        if head is None:
-            if len(self._heads) > 65536:
-                self._heads.clear()
-            head = self._heads[length] = wire.header(wire.TEXT, length)
+    def _render_some(self, payloads: Sequence[bytes], carried: list[bool], shape: Shape) -> Block:
+        agreed = wire.Deflate(server_bits=shape.deflate_bits) if shape.deflate_bits else None
+        framed = [
+            wire.message(wire.TEXT, payload, agreed) if keep else b""
+            for payload, keep in zip(payloads, carried, strict=True)
+        ]
+        return Block(b"".join(framed), list(accumulate(map(len, framed))))
+
+
+class _Heads(dict[int, bytes]):
+    """Headers by length of payload, made when first needed."""
+
+    def __missing__(self, length: int) -> bytes:
+        if len(self) > 65536:
+            self.clear()
+        head = self[length] = wire.header(wire.TEXT, length)
         return head
