@@ -4,7 +4,8 @@
 
 Server and client are processes of their own, on a core each where the system lets us choose. Every contender runs once
 per round, in turn, so that whatever else the machine does meets all of them; a ratio is taken inside a round, and the
-median of the rounds is shown with the best and the worst.
+median of the rounds is shown with the best and the worst. Beside the rates by the clock stand those by the server's
+CPU: where other work shares the cores, they are the steadier ones.
 """
 
 from __future__ import annotations
@@ -152,9 +153,11 @@ def read(port, seconds, cafile=""):
     sock = connected(port, cafile)
     buffer = bytearray(1 << 20)
     deadline = None
-    total = 0
+    total = whole = 0
     while True:
-        total += sock.recv_into(buffer)
+        size = sock.recv_into(buffer)
+        total += size
+        whole += size
         now = time.monotonic()
         if deadline is None:
             # What the first row group costs is not the rate at which it goes on.
@@ -162,7 +165,7 @@ def read(port, seconds, cafile=""):
         if started is None and now >= begin:
             started, total = now, 0
         elif now >= deadline:
-            print(total / (now - started))
+            print(total / (now - started), whole)
             return
 
 
@@ -234,19 +237,31 @@ def spawn(*words, python=sys.executable, core=0):
 
 
 def measure(server, client, python=sys.executable):
-    """Rate that a client sees: start the server, run the client, stop the server."""
+    """What a client gets, by the second of the clock and by the second of the server's CPU."""
     me = str(Path(__file__).resolve())
     serving = spawn(me, "--server", *server)
     try:
         port, _, cafile = serving.stdout.readline().strip().partition(" ")
         words = [word.replace("{port}", port).replace("{cafile}", cafile) for word in client]
+        before = cpu_seconds(serving.pid)
         reading = spawn(*([] if words[0] == "-c" else [me, "--client"]), *words, python=python, core=1)
         out, _ = reading.communicate(timeout=120)
-        return float(out)
+        rate, _, whole = out.strip().partition(" ")
+        spent = cpu_seconds(serving.pid) - before
+        return float(rate), float(whole) / spent if whole and spent > 0 else 0.0
     finally:
         serving.kill()
         serving.wait()
         serving.stdout.close()
+
+
+def cpu_seconds(pid):
+    """CPU that a process has used; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def interleaved(rounds, contenders):
@@ -261,8 +276,11 @@ def interleaved(rounds, contenders):
 
 
 def ratio(rates, one, other):
-    each = sorted(a / b for a, b in zip(rates[one], rates[other], strict=True))
-    return f"{statistics.median(each):8.2f}   ({each[0]:.2f} to {each[-1]:.2f})"
+    pairs = list(zip(rates[one], rates[other], strict=True))
+    each = sorted(a[0] / b[0] for a, b in pairs)
+    text = f"{statistics.median(each):8.2f}   ({each[0]:.2f} to {each[-1]:.2f})"
+    spent = sorted(a[1] / b[1] for a, b in pairs if a[1] and b[1])
+    return text + (f"   by CPU {statistics.median(spent):.2f} ({spent[0]:.2f} to {spent[-1]:.2f})" if spent else "")
 
 
 def make_recordings(folder, frames):
@@ -351,7 +369,10 @@ def main():
                 "picows wss": (("harness-tls", typed), ["-c", PICOWS, "{port}", seconds, "{cafile}"], args.picows),
             }
         rates = interleaved(args.rounds, contenders)
-        print("bytes/s, median:", {name: f"{statistics.median(values):,.0f}" for name, values in rates.items()})
+        print(
+            "bytes/s, median:",
+            {n: f"{statistics.median(rate for rate, _ in values):,.0f}" for n, values in rates.items()},
+        )
         for name in ("rendered", "raw column", "typed columns"):
             print(f"replay, {name:14} / websockets send loop {ratio(rates, name, 'websockets')}")
         for name in ("rendered", "raw column", "typed columns"):
