@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         pa.field("direction", WORDS, nullable=False),
         pa.field("kind", WORDS, nullable=False),
         pa.field("received_at", pa.timestamp("ns", "UTC"), nullable=False),
-        pa.field("monotonic_ns", pa.int64()),  # null: as far from received_at as in the row before
+        pa.field("monotonic_ns", pa.int64(), nullable=False),
         pa.field("stream", WORDS),
         pa.field("close_code", pa.int32()),
         pa.field("detail", pa.string()),

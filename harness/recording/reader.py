@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from harness.errors import RecordingError
 from harness.recording import places
 from harness.recording.format import FORMAT, METADATA_KEY, SCHEMA, Metadata
-from harness.recording.table import to_frames, whole
+from harness.recording.table import to_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ class Part:
             RecordingError: its bytes are damaged.
         """
         try:
-            return whole(self._file.read_row_group(group, columns=columns))
+            return self._file.read_row_group(group, columns=columns)
         except (pa.ArrowException, OSError) as cause:
             raise RecordingError(self.path, f"row group {group} is damaged: {_short(cause)}") from cause
 

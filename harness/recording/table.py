@@ -76,33 +76,6 @@ def _decimals(scaled: NDArray[np.int64], valid: NDArray[np.bool_]) -> pa.Array:
     return pa.Array.from_buffers(DECIMAL, len(scaled), [bitmap, pa.py_buffer(halves.tobytes())])
 
 
-def thinned(table: pa.Table) -> pa.Table:
-    """
-    Leave out the monotonic clock where it went as the wall clock did.
-
-    The nanoseconds of a receive time are noise that nothing compresses, and one clock has nearly all of it in common
-    with the other: told twice, they would be half of a recording. The first row tells, so that a row group is
-    understood by itself.
-    """
-    steady = numbers(table, "monotonic_ns")
-    distance = numbers(table, "received_at") - steady
-    told = np.concatenate(([True], distance[1:] != distance[:-1]))[: len(steady)]
-    place = table.schema.get_field_index("monotonic_ns")
-    return table.set_column(place, table.schema.field(place), pa.array(steady, mask=~told))
-
-
-def whole(table: pa.Table) -> pa.Table:
-    """Undo `thinned`."""
-    place = table.schema.get_field_index("monotonic_ns")
-    if place < 0 or not table.column(place).null_count or "received_at" not in table.schema.names:
-        return table
-    told = np.asarray(one(table, "monotonic_ns").is_valid())
-    wall, steady = numbers(table, "received_at"), numbers(table, "monotonic_ns")
-    last = np.maximum.accumulate(np.where(told, np.arange(len(told)), 0))
-    filled = wall - (wall - steady)[last]
-    return table.set_column(place, table.schema.field(place), pa.array(filled))
-
-
 # --- Back ---------------------------------------------------------------------------------------
 
 

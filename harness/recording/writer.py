@@ -25,7 +25,7 @@ from harness.recording.format import (
     iso,
 )  # fmt: skip
 from harness.recording.locks import sync_folder
-from harness.recording.table import digest, thinned, to_table
+from harness.recording.table import digest, to_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,7 +150,7 @@ class RecordingWriter:
                 self._symbols.setdefault(symbol)
         self._digests.append(digest(table))
         try:
-            self._writer.write_table(thinned(table), row_group_size=ROW_GROUP)
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
         except OSError as cause:
             self.discard()
             raise RecordingError(self.path, _refusal(cause)) from cause

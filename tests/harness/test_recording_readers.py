@@ -37,7 +37,7 @@ def trades() -> list[AggTrade]:
 
 
 def test_there_are_queries_on_the_page():
-    assert len(SQL) >= 4
+    assert len(SQL) >= 3
     assert len(PYTHON) >= 3
 
 
