@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from harness.exchange.binance import market_of
 from harness.exchange.http import Answer
 
 if TYPE_CHECKING:
@@ -108,7 +107,6 @@ class Rest:
             return refusal.answer
 
     def _route(self, request: Request, now_ns: int) -> Answer | None:
-        market = market_of(request, self._exchange.settings.market)
         path = request.path.rstrip("/")
         spot = re.fullmatch(r"/api/v3/(\w+)", path)
         futures = re.fullmatch(r"/([fd]api)/v1/(\w+)", path)
@@ -133,7 +131,7 @@ class Rest:
             return Answer(status=200, body=_json({"serverTime": self._time(request, now_ns)}))
         if name == "exchangeInfo":
             # Futures libraries ask for it while they start: an empty list is enough for them, a 404 is not.
-            served = kind in {"spot", market}
+            served = kind in {"spot", self._exchange.settings.market}
             return Answer(status=200, body=_json(self._info(query, now_ns) if served else {"symbols": []}))
         self._requests += 1
         manners = self._exchange.manners(-self._requests).rest
