@@ -61,17 +61,6 @@ def test_duckdb_reads_decimals_exactly_and_times_right(trades: list[AggTrade]):
 
 
 @pytest.mark.slow
-def test_duckdb_fills_in_the_monotonic_clock(tmp_path: Path):
-    duckdb = pytest.importorskip("duckdb")
-    frames = list(synth.make("burst", frames=3000, seed=3))
-    with RecordingWriter(tmp_path / "a.parquet") as writer:
-        writer.write(frames)
-    query = next(query for query in SQL if "IGNORE NULLS" in query)
-    rows = duckdb.sql(query.replace("recordings/btcusdt.parquet", str(tmp_path / "a.parquet"))).fetchall()
-    assert [row[0] for row in rows] == [frame.monotonic_ns for frame in frames]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON)
 def test_the_python_of_the_page_runs(code: str):
     if "polars" in code:
