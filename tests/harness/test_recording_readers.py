@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.frames import parse_agg_trade
-from harness.recording import RecordingWriter, open_recording
-from harness.sources import synth
+from harness.recording import open_recording
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from harness.frames import AggTrade
 
