@@ -27,7 +27,7 @@ def test_the_order_flow_system_and_the_incident_in_virtual_time():
             scenario(),
             scenario(ORDERFLOW, "tcp.reset_peer@frame=250"),
             scenario(host="host.run_until_complete"),
-            scenario("fixtures.subjects.no_watchdog:OrderFlowService", host="host.run_until_complete"),
+            scenario("fixtures.subjects.no_watchdog:Service", host="host.run_until_complete"),
         ],
         jobs=2,
     )
