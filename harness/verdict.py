@@ -234,7 +234,9 @@ def _seen(case: Case, signal: Signal) -> SignalSeen:
 def _stages(case: Case, findings: tuple[Finding, ...]) -> tuple[tuple[Stage, bool], ...]:
     # Whether anything passed each stage at any time of the run; the findings say where it ended.
     connections = list(case.connections.values())
-    tasks = bool(case.attempts or connections or case.takes) or any(note.what in {"task", "ended"} for note in case.notes)
+    tasks = bool(case.attempts or connections or case.takes) or any(
+        note.what in {"task", "ended"} for note in case.notes
+    )
     sent = bool(np.any(case.sent_ns <= case.question.closed_ns))
     taken = bool(case.takes)
     passed: dict[Stage, bool] = {

@@ -14,7 +14,6 @@ from harness.recording import open_recording
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-
     from harness.frames import AggTrade
 
 PAGE = (ROOT / "docs" / "recordings.md").read_text(encoding="utf-8")
