@@ -274,6 +274,10 @@ class Ledger:
     def __iter__(self) -> Iterator[AnyEntry]:
         return iter(self._entries)
 
+    def since(self, place: int) -> list[AnyEntry]:
+        """The entries from a place on, counted from 0."""
+        return self._entries[place:]
+
     def __len__(self) -> int:
         return len(self._entries)
 

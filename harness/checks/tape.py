@@ -37,6 +37,8 @@ class Tape:
         self.timeline = timeline
         self.symbols = tuple(symbol_of(name) for name in timeline.streams)
         """Upper-case symbol by stream code; empty where the stream is no aggTrade stream."""
+        self.readings: dict[tuple[str, int], str] = {}
+        """What the `metrics` check concluded of readings that nothing can change any more: a run is looked at often."""
         self._decoded: dict[int, Trade | None] = {}
         self._by_id: dict[str, dict[int, int]] | None = None
         self._by_values: dict[tuple[str, str, str], list[int]] | None = None

@@ -56,6 +56,8 @@ TURN_S = 0.1
 POLL_S = 0.02
 HEALTH_S = 0.1
 SIZES_S = 1.0
+LOOK_S = 0.2
+"""Pause between two looks at whether the run is over."""
 FIGURES_S = 0.25
 UNSEEN_END = frozenset({"tcp.timeout", "tcp.blackhole_up", "tcp.server_not_reading"})
 """Faults under which the exchange cannot see that the subject has closed its side."""
@@ -249,6 +251,7 @@ class Worker:
 
     def _wait_until_settled(self) -> None:
         next_look = 0.0
+        pause_s = LOOK_S
         while True:
             time.sleep(TURN_S)
             self._flush()
@@ -259,9 +262,12 @@ class Worker:
             began = time.perf_counter()
             if settled(self._tape(), list(self.ledger), self._question(now_ns), None if waiting else noise):
                 return
-            # Looking takes no virtual time, but real one.
-            pause_s = 0.2 if self.simulation is None else 0.5
-            next_look = time.perf_counter() + max(pause_s, 4 * (time.perf_counter() - began))
+            if self.simulation is None:
+                next_look = time.perf_counter() + max(pause_s, 4 * (time.perf_counter() - began))
+                continue
+            # Looking takes no virtual time, but real one: ever less often, up to a twelfth of the deadline.
+            pause_s = min(1.3 * pause_s, max(0.5, self.scenario.deadline_ns / NS_PER_S / 12))
+            next_look = time.perf_counter() + pause_s
 
     def _tape_ends_ns(self) -> int:
         exchange = self.live.exchange
@@ -390,7 +396,7 @@ class Worker:
             self._line(b"#", Moved(clock_ns=exchange.started_ns, offset_ms=offset_ms))
         if not self._written:
             self._line(b"#", msgspec.structs.replace(self.setting, started_ns=self.ride.started_ns))
-        fresh: list[AnyEntry] = list(self.ledger)[self._written :]
+        fresh: list[AnyEntry] = self.ledger.since(self._written)
         self._written += len(fresh)
         if fresh:
             self._file.write(b"".join(msgspec.json.encode(entry) + b"\n" for entry in fresh))

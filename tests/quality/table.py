@@ -260,7 +260,7 @@ PLANTED = (
     Planted(subject="sleep_per_message", tape="fast", check="starved", stage="callback"),
     Planted(subject="unbounded_queue", tape="fast", check="starved", stage="callback"),
     Planted(subject="queue_overflow_dropped", tape="fast", check="gap", stage="callback"),
-    Planted(subject="history_unbounded", tape="many", check="leak", stage="history"),
+    Planted(subject="history_unbounded", tape="hours", check="leak", stage="history"),
     # Ends or reconnects badly
     Planted(subject="clean_close_ends_loop", faults=("ws.close:code=1000@frame=40",), check="stopped", stage="receive"),
     Planted(subject="clean_close_ends_loop", faults=("ws.close:code=1001@frame=40",), check="stopped", stage="receive"),

@@ -23,7 +23,7 @@ TAPES = {
     "pair": (("BTCUSDT", "ETHUSDT"), 200, 60),
     "long": (("BTCUSDT",), 260, 40),
     "fast": (("BTCUSDT",), 400, 200),
-    "many": (("BTCUSDT",), 6000, 3000),
+    "hours": (("BTCUSDT",), 5200, 1.3),
 }
 FIRST_IDS = {"BTCUSDT": 3_120_000_001, "ETHUSDT": 1_870_000_001}
 FIRST_PRICES = {"BTCUSDT": Decimal("91350.13"), "ETHUSDT": Decimal("3121.57")}
@@ -34,7 +34,7 @@ def make(tape: str) -> Iterator[Frame]:
     symbols, count, rate = TAPES[tape]
     luck = derive(7, "quality", tape)
     ids, prices, inner = dict(FIRST_IDS), dict(FIRST_PRICES), dict.fromkeys(symbols, 5_000_000_000)
-    step_ns = 1_000_000_000 // rate
+    step_ns = int(1_000_000_000 / rate)
     for number in range(count):
         # Groups of four share their millisecond: only the id orders them.
         at_ns = (number // 4) * 4 * step_ns
