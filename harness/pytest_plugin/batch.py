@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from harness import runner
 from harness.clock import parse_duration_ns
@@ -85,7 +88,7 @@ def run_batch(
     faults: str | Iterable[str] = (),
     hosts: Iterable[str] = (),
     symbols: Iterable[str] = (),
-    mode: str = "live",
+    mode: Literal["live", "sim"] | None = None,
     seed: int = 0,
     speed: float | str = 1,
     deadline: str = "60s",
@@ -103,7 +106,8 @@ def run_batch(
         faults: `all`, layers such as `tcp,payload`, or a list of short forms, each a run of its own.
         hosts: `host.*` short forms, each a run of its own.
         symbols: passed to start(); those of the recording when empty.
-        mode: `live` or `sim`.
+        mode: `live`, or `sim` for simulated time; None for simulated time where the subject can be simulated, and
+            live where it cannot (blocking sockets, child processes).
         seed: of chance.
         speed: tape seconds per second, or `max`.
         deadline: how long an incident may stay untold.
@@ -121,7 +125,7 @@ def run_batch(
         recordings=tuple(recording),
         path=path,
         symbols=tuple(symbol.upper() for symbol in symbols),
-        mode=mode,  # type: ignore[arg-type] # checked when the scenario is read by the worker
+        mode=mode or "sim",
         tap=tap,
         seed=seed,
         deadline_ns=parse_duration_ns(deadline),
@@ -130,15 +134,23 @@ def run_batch(
     )
     scenarios = each_fault(base, faults) if isinstance(faults, str) else [_with(base, text) for text in faults]
     scenarios += [_with(base, host) for host in hosts]
-    results = runner.run_all(scenarios or [base], jobs=jobs)
+    results = runner.run_all(scenarios or [base], jobs=_at_a_time(jobs, mode or "sim"))
+    again = [number for number, result in enumerate(results) if mode is None and result.verdict.outcome == "unjudged"]
+    if again:
+        live = [msgspec.structs.replace(results[number].scenario, mode="live") for number in again]
+        for number, result in zip(again, runner.run_all(live, jobs=jobs), strict=True):
+            results[number] = result
     if all(result.fatal for result in results):
         raise UsageError(results[0].verdict.reason.strip().splitlines()[-1])
     return BatchResult(results)
 
 
-def _with(base: Scenario, text: str) -> Scenario:
-    import msgspec
+def _at_a_time(jobs: int, mode: str) -> int:
+    # A simulated run never waits: more at a time than there are processors only get in each other's way.
+    return max(2, min(jobs, os.cpu_count() or 1)) if mode == "sim" else jobs
 
+
+def _with(base: Scenario, text: str) -> Scenario:
     fault = parse_fault(text, "faults")
     written = format_fault(fault)
     if fault.layer == "host":
