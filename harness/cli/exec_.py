@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.runner.program import ProgramResult
 
 EXAMPLE = """\
@@ -27,6 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--record", action="store_true", help="let it talk to the real exchange, and record what it gets"
     )
     parser.add_argument("--out", default="recordings", metavar="DIR", help="with --record: where to [recordings]")
+    parser.add_argument(
+        "--upstream", metavar="HOST:PORT", help="with --record: dial this instead of the host that the program names"
+    )
+    parser.add_argument("--cafile", metavar="PEM", help="with --record: trust this authority for the exchange only")
     parser.add_argument("--plan", metavar="FILE", help="a TOML plan; --fault adds to it")
     parser.add_argument(
         "--fault", action="append", default=[], metavar="SPEC", help="layer.kind[:key=value,...][@frame=N]"
@@ -109,6 +115,15 @@ def _replay(args: argparse.Namespace, command: list[str], patience_s: float) -> 
     return result
 
 
+def _upstream(text: str) -> Callable[[str, int], tuple[str, int]]:
+    from harness.errors import UsageError
+
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"--upstream {text}: expected HOST:PORT, for example 127.0.0.1:9443")
+    return lambda _host, _port: (host, int(port))
+
+
 def _record(args: argparse.Namespace, command: list[str], patience_s: float) -> ProgramResult:
     from harness.actions import Tls
     from harness.recorder.proxy import RecordingProxy
@@ -118,7 +133,8 @@ def _record(args: argparse.Namespace, command: list[str], patience_s: float) -> 
     authority = Authority()
     try:
         context = authority.context(Tls())
-        with RecordingProxy(Path(args.out), context=context) as proxy:
+        upstream = _upstream(args.upstream) if args.upstream else None
+        with RecordingProxy(Path(args.out), context=context, cafile=args.cafile, upstream=upstream) as proxy:
             result = run_program(command, proxy.gate, str(authority.cafile), ports={}, patience_s=patience_s)
         for path in proxy.paths:
             print(f"harness: recorded {path}", file=sys.stderr)
