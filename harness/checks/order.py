@@ -18,11 +18,11 @@ def find(case: Case) -> list[Incident]:
     seen: set[int] = set()
     odd = []
     for index, take in enumerate(case.takes):
-        if take.frame < 0 or take.frame in seen:
-            continue  # phantoms and duplicates are other checks' business
-        seen.add(take.frame)
         number = take.entry.trade_id
         renumbered = take.sent is not None and number is not None and case.tape.frame_of(take.symbol, number) is None
+        if take.frame < 0 or (take.frame in seen and not renumbered):
+            continue  # phantoms and duplicates are other checks' business
+        seen.add(take.frame)
         late = take.frame < furthest.get(take.symbol, -1)
         # What was fetched over REST to fill a hole may come behind newer trades.
         if renumbered or (late and not (number is not None and case.fetched(take.symbol, number, take.entry.at_ns))):
