@@ -7,6 +7,7 @@ inside it, so that a loop that is blocked, stopped or closed can be described as
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import sysconfig
 import threading
@@ -41,6 +42,8 @@ class TaskRecord(msgspec.Struct):
     loop: weakref.ref[Any]
     name: str
     ours: bool
+    ended: bool = False
+    """It came to its end without an exception; kept here, since the task itself may be collected by then."""
 
 
 class LoopRecord(msgspec.Struct):
@@ -132,13 +135,13 @@ class TaskWatch:
     def _register(self, task: Any, loop: Any) -> None:
         site, ours = creation_site()
         try:
-            self.tasks.append(
-                TaskRecord(
-                    task=weakref.ref(task), made_at=site, loop=weakref.ref(loop), name=_coroutine_name(task), ours=ours
-                )
+            made = TaskRecord(
+                task=weakref.ref(task), made_at=site, loop=weakref.ref(loop), name=_coroutine_name(task), ours=ours
             )
         except TypeError:
             return  # a foreign kind of task without weak references
+        self.tasks.append(made)
+        task.add_done_callback(functools.partial(_note_end, made))
         record = self.loops.get(id(loop))
         if record is None or record.loop() is not loop:
             # A task on a loop that has not run yet, and perhaps never will.
@@ -248,10 +251,14 @@ def describe(record: TaskRecord) -> str:
 
 def ended(record: TaskRecord) -> str:
     """One clause on a task of the subject that came to its end as if its work were done; empty for every other."""
-    task = record.task()
-    if task is None or record.ours or not task.done() or task.cancelled() or getattr(task, "_exception", None):
+    if record.ours or not record.ended:
         return ""
     return f"task {record.name} (made at {record.made_at}) ran to its end, without an exception"
+
+
+def _note_end(record: TaskRecord, task: Any) -> None:
+    # The attribute, not `exception()`: asking would mark it as retrieved and hush the interpreter.
+    record.ended = not task.cancelled() and getattr(task, "_exception", None) is None
 
 
 def _pending(record: TaskRecord) -> str:

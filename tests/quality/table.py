@@ -138,7 +138,7 @@ PLANTED = (
     Planted(subject="only_first_resubscribed", faults=(RESET,), symbols=TWO, check="stopped", stage="subscribe"),
     Planted(subject="reader_never_scheduled", check="stopped", stage="callback"),
     Planted(subject="loop_never_run", twin="sound_own_thread", check="never_connected", stage="schedule"),
-    Planted(subject="loop_mismatch", twin="sound_own_thread", check="never_connected", stage="schedule"),
+    Planted(subject="loop_mismatch", twin="sound_own_thread", check="never_connected", stage="resolve"),
     # Data arrives and is misread
     Planted(subject="ack_as_trade", twin="plain", check="phantom", stage="parse"),
     Planted(
