@@ -61,6 +61,7 @@ class TlsSide:
             while True:
                 piece = self._object.read(256 * 1024)
                 if not piece:
+                    self.ended = True  # close_notify, before anything of ours: read() answers it with nothing
                     break
                 plain.append(piece)
         except ssl.SSLWantReadError:

@@ -250,6 +250,16 @@ def test_tls_ends_with_close_notify_or_ragged(farewell):
         assert ended == farewell
 
 
+def test_a_client_that_says_close_notify_while_its_upgrade_stalls_has_left():
+    with serving(plan=Plan((parse_fault("http.stall"),)), tls=True) as live:
+        context = ssl.create_default_context(cafile=live.cafile)
+        sock = context.wrap_socket(raw_socket(live, secure=True), server_hostname="localhost")
+        sock.sendall(upgrade_request())
+        closing_sock = sock.unwrap()  # waits for the exchange's own close_notify
+        with closing(closing_sock):
+            assert closing_sock.recv(1) == b""
+
+
 @pytest.mark.parametrize(
     ("accept", "error"), [("reset", ConnectionResetError), ("close", EOFError), ("hang", TimeoutError)]
 )
