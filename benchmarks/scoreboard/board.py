@@ -11,6 +11,10 @@ class Client(NamedTuple):
     name: str
     module: str
     requirements: str
+    tap: str | None = "on_trade"
+    """Where it takes a trade; None for what the harness finds by itself."""
+    public: bool = True
+    """Whether it counts: the project's own system stands below the others, for comparison."""
 
 
 class Trial(NamedTuple):
@@ -33,6 +37,7 @@ CLIENTS = (
     Client("ccxt.pro", "ccxt_pro", "ccxt"),
     Client("cryptofeed", "cryptofeed_handler", "cryptofeed"),
     Client("unicorn", "unicorn", "unicorn-binance-websocket-api"),
+    Client("*orderflow, of this project*", "own_orderflow", "websockets", tap=None, public=False),
 )
 
 TRIALS = (

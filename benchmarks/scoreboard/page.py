@@ -8,7 +8,7 @@ from benchmarks.scoreboard.board import CLIENTS, FRAMES, RATE, TRIALS
 from harness.checks.signals import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from harness.runner import RunResult
     from harness.verdict import Finding
@@ -50,7 +50,7 @@ def render(
     for client in clients:
         noise = _noise(results[client.module])
         cells = [_cell(results[client.module].get(trial.faults), noise) for trial in TRIALS]
-        version = versions[client.module].partition("==")[2]
+        version = versions[client.module].partition("==")[2] if client.public else ""
         lines.append(f"| {client.name} | {version} | " + " | ".join(cells) + " |")
     lines += ["", _sums(results), "", "The conditions:", ""]
     lines += [f"* **{trial.title}**: {_faults(trial.faults)}: {trial.why}" for trial in TRIALS if trial.faults]
@@ -96,14 +96,20 @@ def _faults(faults: tuple[str, ...]) -> str:
 
 
 def _sums(results: Mapping[str, Mapping[tuple[str, ...], RunResult]]) -> str:
+    public = [results[client.module] for client in CLIENTS if client.public and client.module in results]
+    own = [results[client.module] for client in CLIENTS if not client.public and client.module in results]
+    text = f"Of {_sum(public)}."
+    return f"{text} The last row, for comparison: of {_sum(own)}." if own else text
+
+
+def _sum(results: Iterable[Mapping[tuple[str, ...], RunResult]]) -> str:
     counts = {"intact": 0, "loud": 0, "silent": 0, "unjudged": 0}
-    for by_faults in results.values():
+    for by_faults in results:
         for faults, result in by_faults.items():
             if faults:
                 counts[outcome_of(result, _noise(by_faults))] += 1
-    total = sum(counts.values())
     shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f"Of {total} runs with a fault: {shown}."
+    return f"{sum(counts.values())} runs with a fault: {shown}"
 
 
 def _details(name: str, by_faults: Mapping[tuple[str, ...], RunResult]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.scoreboard.board import TRIALS
+from benchmarks.scoreboard.board import CLIENTS, TRIALS
 from harness import runner
 from harness.clock import NS_PER_S
 from harness.scenario import Scenario
@@ -16,13 +16,14 @@ from harness.scenario import Scenario
 def main() -> None:
     """Arguments: client module, recording, output, jobs, deadline in seconds."""
     module, recording, out, jobs, deadline_s = sys.argv[1:6]
+    client = next(client for client in CLIENTS if client.module == module)
     scenarios = [
         Scenario(
             subject=f"benchmarks.scoreboard.clients.{module}:Service",
             recordings=(recording,),
             symbols=("BTCUSDT",),
             faults=trial.faults,
-            tap="on_trade",
+            tap=client.tap,
             deadline_ns=int(float(deadline_s) * NS_PER_S),
             seed=1,
         )
