@@ -3,167 +3,249 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from harness import ledger as book
+from harness.checks._figures import SLACK_MS, Meaning, Taken, meanings
 from harness.checks.incident import Incident
 from harness.checks.tape import to_float
 from harness.clock import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from harness.checks.case import Case
 
-SLACK_MS = 150
-"""Between the exchange's clock, the subject's and ours, and for threads that are late, on a busy machine."""
 TOLERANCE = 1e-6
 """Relative; doubles added up in another order."""
 MIN_READS = 2
 """Wrong readings in a row: a single one may have fallen into the middle of an update."""
-WHALE_NOTIONAL = 100_000.0
-"""What the report's system calls a medium order, in quote currency."""
+MIN_FITS = 3
+"""Readings in a row that show how a figure is meant."""
+DECIMALS_MAX = 8
+"""A figure that shows more of them is not rounded."""
 
+ROUNDING_MAX = 0.02
+"""Of the largest figure: nobody rounds a pressure of 0.7 to 1."""
 
-class _Taken:
-    """Accepted trades of a symbol as columns, by exchange time."""
-
-    def __init__(self, rows: list[tuple[int, int, float, float, bool]]) -> None:
-        ordered = sorted(rows, key=lambda row: row[1])
-        self.at_ns = np.array([row[0] for row in ordered], dtype=np.int64)
-        self.time_ms = np.array([row[1] for row in ordered], dtype=np.int64)
-        self.notional = np.array([row[2] for row in ordered], dtype=np.float64)
-        self.quantity = np.array([row[3] for row in ordered], dtype=np.float64)
-        self.sold = np.array([row[4] for row in ordered], dtype=bool)
-
-    def window(self, *, after_ms: int, upto_ms: int, taken_by_ns: int) -> NDArray[np.int64]:
-        """Which trades lie in a window of exchange time and had been taken by then."""
-        first = int(np.searchsorted(self.time_ms, after_ms, side="right"))
-        last = int(np.searchsorted(self.time_ms, upto_ms, side="right"))
-        rows = np.arange(first, max(first, last))
-        return rows[self.at_ns[rows] <= taken_by_ns]
+METHODS = {"pressure": "get_pressure", "whales": "get_recent_whales", "metrics": "get_metrics", "cvd": "get_cvd"}
+WORDS = {
+    "buy": "a buy volume of {}",
+    "sell": "a sell volume of {}",
+    "delta": "a delta volume of {}",
+    "cvd": "a CVD of {}",
+    "slope": "a CVD slope of {}",
+    "pressure": "a pressure of {}",
+    "count": "{} large orders",
+}
+PLAIN = frozenset({"buy", "sell", "count", "side", "slope"})
+"""Figures that can be meant in one way only, or in either currency; for the others a subject may have its own idea."""
+WINDOWS = "windows by exchange time that end now, exact numbers, a history as long as the window"
+SIGNS = "bought minus sold, each trade once and oldest first; `m` true means that the taker sold"
 
 
 class _Reading(msgspec.Struct, frozen=True):
-    """One figure, and the bounds between which it must lie."""
+    """One figure as it was read, and what it may be."""
 
     entry: book.MetricsRead
-    wrong: str
-    """In words; empty when it is right."""
+    claim: float
+    meanings: list[Meaning]
+
+
+class _Wrong(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of wrong readings of one figure."""
+
+    what: tuple[str, str]
+    """Question and figure."""
+    symbol: str
+    start_ns: int
+    until_ns: int | None
+    count: int
+    cause: str
+    suggestion: str
 
 
 def find(case: Case) -> list[Incident]:
-    """One incident for each figure that is off, from its first wrong reading to the next right one."""
+    """One incident for each stretch in which figures of a symbol are off."""
     if case.question.speed != 1.0 or not case.takes:
         return []  # windows are by exchange time, which then is not the subject's
-    taken = {symbol: _Taken(rows) for symbol, rows in _taken(case).items()}
-    series: dict[str, list[_Reading]] = {}
+    wrong = [
+        stretch for (name, figure), series in _series(case).items() for stretch in _stretches(name, figure, series)
+    ]
+    return _merged(case, sorted(wrong, key=lambda one: (one.symbol, one.start_ns)))
+
+
+def _series(case: Case) -> dict[tuple[str, str], list[_Reading]]:
+    taken: dict[str, Taken] = {}
+    series: dict[tuple[str, str], list[_Reading]] = {}
     for entry in case.entries:
-        if isinstance(entry, book.MetricsRead) and entry.name.startswith(("pressure ", "whales ")):
-            wrong = _concluded(case, taken, entry)
-            series.setdefault(entry.name, []).append(_Reading(entry, wrong))
-    return [incident for name, readings in series.items() for incident in _incidents(case, name, readings)]
+        if not isinstance(entry, book.MetricsRead) or entry.name.split(" ", 1)[0] not in METHODS:
+            continue
+        taken = taken or {symbol: Taken(rows) for symbol, rows in _rows(case).items()}
+        read = msgspec.json.decode(entry.value)
+        for figure, ways in _meanings(case, taken, entry, read).items():
+            if isinstance(read[figure], (int, float)):
+                series.setdefault((entry.name, figure), []).append(_Reading(entry, read[figure], ways))
+    return series
 
 
-def _concluded(case: Case, taken: dict[str, _Taken], entry: book.MetricsRead) -> str:
+def _meanings(
+    case: Case, taken: dict[str, Taken], entry: book.MetricsRead, read: dict[str, Any]
+) -> dict[str, list[Meaning]]:
     key = (entry.name, entry.at_ns)
     known = case.tape.readings.get(key)
     if known is not None:
         return known
     kind, symbol, window_s = entry.name.split()
-    wrong = _wrong(kind, taken.get(symbol, _Taken([])), entry, int(window_s))
+    span_ns = (entry.before_ns, entry.at_ns)
+    found = meanings(kind, read, taken.get(symbol, Taken([])), window_s=int(window_s), span_ns=span_ns)
     if entry.at_ns + SLACK_MS * NS_PER_MS < case.question.closed_ns:
-        case.tape.readings[key] = wrong
-    return wrong
+        case.tape.readings[key] = found
+    return found
 
 
-def _taken(case: Case) -> dict[str, list[tuple[int, int, float, float, bool]]]:
+def _rows(case: Case) -> dict[str, list[tuple[int, int, float, float, bool]]]:
     found: dict[str, list[tuple[int, int, float, float, bool]]] = {}
     for take in case.takes:
         # What the subject took, right or wrong: whether that was right is other checks' business.
-        recorded = case.tape.trade(take.frame) if take.frame >= 0 else take.sent
+        sent = take.sent or (case.tape.trade(take.frame) if take.frame >= 0 else None)
         price, quantity = to_float(take.entry.price), to_float(take.entry.quantity)
-        maker = take.entry.is_buyer_maker if recorded is None else recorded.is_buyer_maker
-        if recorded is None or recorded.time is None or price is None or quantity is None:
+        if sent is None or sent.time is None or price is None or quantity is None:
             continue
         if math.isfinite(price) and math.isfinite(quantity):
-            row = (take.entry.at_ns, recorded.time, price * quantity, quantity, bool(maker))
+            row = (take.entry.at_ns, sent.time, price * quantity, quantity, bool(sent.is_buyer_maker))
             found.setdefault(take.symbol, []).append(row)
     return found
 
 
-def _wrong(kind: str, taken: _Taken, entry: book.MetricsRead, window_s: int) -> str:
-    read = msgspec.json.decode(entry.value)
-    slack_ns = SLACK_MS * NS_PER_MS
-    length_ms = window_s * 1000
-    # Surely in the window at the time of the call, and possibly.
-    sure = taken.window(
-        after_ms=read["to_ms"] - length_ms + SLACK_MS,
-        upto_ms=read["from_ms"] - SLACK_MS,
-        taken_by_ns=entry.before_ns - slack_ns,
-    )
-    possible = taken.window(
-        after_ms=read["from_ms"] - length_ms - SLACK_MS,
-        upto_ms=read["to_ms"] + SLACK_MS,
-        taken_by_ns=entry.at_ns + slack_ns,
-    )
-    if kind == "whales":
-        low, high = (int((taken.notional[rows] >= WHALE_NOTIONAL).sum()) for rows in (sure, possible))
-        return (
-            ""
-            if low <= read["count"] <= high
-            else f"{read['count']:.0f} large orders, {_bounds(low, high)} were accepted"
+# --- One figure ---------------------------------------------------------------------------------
+
+
+def _stretches(name: str, figure: str, series: list[_Reading]) -> list[_Wrong]:
+    rounding = _rounding(series)
+    fits = [[_fits(reading.claim, way, rounding) for way in reading.meanings] for reading in series]
+    ways = range(len(series[0].meanings))
+    right = [way for way in ways if not series[0].meanings[way].mistake]
+    understood = [way for way in right if figure in PLAIN or _shown(series, fits, way)]
+    mistakes = [way for way in ways if way not in right and _shown(series, fits, way)]
+    if understood:
+        # One meaning holds for the whole run: the one that excuses most.
+        meant = max(understood, key=lambda way: sum(row[way] for row in fits))
+        bad = [not row[meant] for row in fits]
+        return _runs(name, figure, series, bad, meant)
+    if mistakes:
+        meant = max(mistakes, key=lambda way: sum(row[way] for row in fits))
+        return _runs(
+            name, figure, series, [row[meant] and bool(r.claim) for row, r in zip(fits, series, strict=True)], meant
         )
-    # Quote or base currency is the subject's choice, as long as it is one.
-    by_notional = _off(read, taken, taken.notional, sure, possible)
-    return by_notional and _off(read, taken, taken.quantity, sure, possible) and by_notional
+    return []
 
 
-def _off(
-    read: dict[str, float],
-    taken: _Taken,
-    volume: NDArray[np.float64],
-    sure: NDArray[np.int64],
-    possible: NDArray[np.int64],
-) -> str:
-    for side, sold in (("buy", False), ("sell", True)):
-        low, high = (float(volume[rows][taken.sold[rows] == sold].sum()) for rows in (sure, possible))
-        if not low * (1 - TOLERANCE) - TOLERANCE <= read[side] <= high * (1 + TOLERANCE) + TOLERANCE:
-            return f"a {side} volume of {read[side]:,.0f}, {_bounds(low, high)} was accepted"
-    return ""
+def _fits(claim: float, way: Meaning, rounding: float) -> bool:
+    low, high = way.bounds
+    slack = TOLERANCE * max(abs(bound) for bound in (*way.bounds, 1.0) if math.isfinite(bound)) + rounding
+    return low - slack <= claim <= high + slack
 
 
-def _bounds(low: float, high: float) -> str:
-    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} to {high:,.0f}"
+def _shown(series: list[_Reading], fits: list[list[bool]], way: int) -> bool:
+    # Whether this is what a figure means: it fitted several times in a row where it could have been contradicted.
+    in_a_row = 0
+    for reading, row in zip(series, fits, strict=True):
+        low, high = reading.meanings[way].bounds
+        if low > 0 or high < 0:
+            in_a_row = in_a_row + 1 if row[way] else 0
+            if in_a_row == MIN_FITS:
+                return True
+    return False
 
 
-def _incidents(case: Case, name: str, readings: list[_Reading]) -> list[Incident]:
-    kind, symbol, window_s = name.split()
-    found: list[Incident] = []
-    run: list[_Reading] = []
-    for reading in [*readings, None]:
-        if reading is not None and reading.wrong:
-            run.append(reading)
-            continue
-        if len(run) >= MIN_READS:
-            first = run[0].entry
-            seconds = (run[-1].entry.at_ns - first.before_ns) / NS_PER_S
-            what = "get_pressure" if kind == "pressure" else "get_recent_whales"
-            found.append(
-                Incident(
-                    check="metrics",
-                    stage="metrics",
-                    start_ns=first.before_ns,
-                    latest_ns=first.before_ns + case.question.deadline_ns,
-                    until_ns=reading.entry.at_ns if reading is not None else None,
-                    symbol=symbol,
-                    wrong=len(run),
-                    cause=f"{what}({symbol}, {window_s} s) said {run[0].wrong} in that window; off for {seconds:.1f} s",
-                    suggestion="windows by exchange time that end now, exact numbers, a history as long as the window",
-                )
-            )
-        run = []
+def _rounding(series: list[_Reading]) -> float:
+    # How much a subject that rounds may be off: by half of its last decimal, as long as that is little.
+    largest = max(abs(r.claim) for r in series)
+    decimals = max(len(f"{r.claim:.10f}".rstrip("0").partition(".")[2]) for r in series)
+    return 0.0 if decimals > DECIMALS_MAX else min(0.5 * 10.0**-decimals, ROUNDING_MAX * largest)
+
+
+def _runs(name: str, figure: str, series: list[_Reading], bad: list[bool], meant: int) -> list[_Wrong]:
+    found, first = [], 0
+    while first < len(series):
+        last = first
+        while last < len(series) and bad[last]:
+            last += 1
+        if last - first >= MIN_READS:
+            found.append(_wrong(name, figure, series[first:last], series[last] if last < len(series) else None, meant))
+        first = last + 1
     return found
+
+
+def _wrong(name: str, figure: str, run: list[_Reading], after: _Reading | None, meant: int) -> _Wrong:
+    kind, symbol, window_s = name.split()
+    seconds = (run[-1].entry.at_ns - run[0].entry.before_ns) / NS_PER_S
+    way = run[0].meanings[meant]
+    return _Wrong(
+        what=(kind, figure),
+        symbol=symbol,
+        start_ns=run[0].entry.before_ns,
+        until_ns=after.entry.at_ns if after is not None else None,
+        count=len(run),
+        cause=f"{METHODS[kind]}({symbol}, {window_s} s) said {_said(figure, run[0].claim, way)}; "
+        f"off for {seconds:.1f} s",
+        suggestion=SIGNS if figure in ("delta", "cvd", "slope", "side") else WINDOWS,
+    )
+
+
+def _said(figure: str, claim: float, way: Meaning) -> str:
+    if figure == "side":
+        sides = ("buyers", "sellers") if claim > 0 else ("sellers", "buyers")
+        return "that {} lead, and by the trades accepted in that window {} do".format(*sides)
+    said = WORDS[figure].format(_number(claim))
+    if figure == "slope":
+        return f"{said}, and the trades accepted in that window {'fall' if claim > 0 else 'rise'}"
+    if way.mistake:
+        return f"{said}: {way.mistake}"
+    return f"{said}, and the trades accepted make {_between(*way.bounds)}"
+
+
+def _between(low: float, high: float) -> str:
+    return _number(low) if _number(low) == _number(high) else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:,.3g}"
+
+
+# --- All figures ----------------------------------------------------------------------------------
+
+
+def _merged(case: Case, wrong: list[_Wrong]) -> list[Incident]:
+    # Figures of one symbol that are off at the same time have one cause.
+    groups: list[list[_Wrong]] = []
+    end_ns = 0
+    for one in wrong:
+        if groups and groups[-1][0].symbol == one.symbol and one.start_ns <= end_ns:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+            end_ns = 0
+        end_ns = max(end_ns, case.question.closed_ns if one.until_ns is None else one.until_ns)
+    return [_incident(case, group) for group in groups]
+
+
+def _incident(case: Case, group: list[_Wrong]) -> Incident:
+    first = group[0]
+    # The same figure in a longer window says nothing new.
+    others = list({one.what: one.cause for one in reversed(group) if one.what != first.what}.values())[::-1]
+    ends = [one.until_ns for one in group]
+    also = f" (and {len(others)} more figures)" if len(others) > 1 else " (and one more figure)" if others else ""
+    return Incident(
+        check="metrics",
+        stage="metrics",
+        start_ns=first.start_ns,
+        latest_ns=first.start_ns + case.question.deadline_ns,
+        until_ns=None if None in ends else max(end for end in ends if end is not None),
+        symbol=first.symbol,
+        wrong=sum(one.count for one in group),
+        cause=first.cause + also,
+        suggestion=first.suggestion,
+        evidence=tuple(others[:5]),
+    )

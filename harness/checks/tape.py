@@ -10,6 +10,7 @@ import msgspec
 from harness.timeline import NO_ID
 
 if TYPE_CHECKING:
+    from harness.checks._figures import Meaning
     from harness.timeline import Timeline
 
 
@@ -37,8 +38,8 @@ class Tape:
         self.timeline = timeline
         self.symbols = tuple(symbol_of(name) for name in timeline.streams)
         """Upper-case symbol by stream code; empty where the stream is no aggTrade stream."""
-        self.readings: dict[tuple[str, int], str] = {}
-        """What the `metrics` check concluded of readings that nothing can change any more: a run is looked at often."""
+        self.readings: dict[tuple[str, int], dict[str, list[Meaning]]] = {}
+        """What figures may be, in readings that nothing can change any more: a run is looked at often."""
         self._decoded: dict[int, Trade | None] = {}
         self._by_id: dict[str, dict[int, int]] | None = None
         self._by_values: dict[tuple[str, str, str], list[int]] | None = None

@@ -333,6 +333,16 @@ PLANTED = (
         stage="metrics",
     ),
     Planted(subject="side_inverted", twin="detector", check="metrics", stage="metrics"),
+    Planted(
+        subject="cvd_at_the_socket",
+        faults=("sequence.duplicate:copies=5,count=10@frame=80",),
+        tape="rally",
+        twin="sound_metrics",
+        check="metrics",
+        stage="metrics",
+    ),
+    Planted(subject="cvd_unsigned", twin="sound_metrics", check="metrics", stage="metrics"),
+    Planted(subject="slope_backwards", tape="rally", twin="sound_metrics", check="metrics", stage="metrics"),
 )
 
 SOUND = (
@@ -348,6 +358,8 @@ SOUND = (
     "sound_gives_up",
     "sound_queue",
     "sound_detector",
+    "sound_metrics",
+    "sound_orderflow",
 )
 
 BLOCKING = ("sound_synchronous", "sound_websocket_client")

@@ -24,7 +24,10 @@ TAPES = {
     "long": (("BTCUSDT",), 260, 40),
     "fast": (("BTCUSDT",), 400, 200),
     "hours": (("BTCUSDT",), 5200, 1.3),
+    "rally": (("BTCUSDT",), 140, 40),
 }
+SELL_SHARE = {"rally": 0.1}
+"""How many of the trades are sales; 0.4 elsewhere."""
 FIRST_IDS = {"BTCUSDT": 3_120_000_001, "ETHUSDT": 1_870_000_001}
 FIRST_PRICES = {"BTCUSDT": Decimal("91350.13"), "ETHUSDT": Decimal("3121.57")}
 
@@ -51,7 +54,7 @@ def make(tape: str) -> Iterator[Frame]:
             first_trade_id=inner[symbol],
             last_trade_id=inner[symbol] + parts - 1,
             trade_ms=event_ms,
-            is_buyer_maker=luck.random() < 0.4,
+            is_buyer_maker=luck.random() < SELL_SHARE.get(tape, 0.4),
         )
         ids[symbol] += 1
         inner[symbol] += parts
