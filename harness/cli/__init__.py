@@ -12,7 +12,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.cli._options import Parser
+from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ EXIT_CODES = "exit codes: 0 nothing silent; 1 silent findings; 2 could not judge
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="harness",
         description="Record an exchange's feed, replay it with faults, and learn whether your code noticed.",
         epilog=EXIT_CODES,
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((a for a in arguments if not a.startswith("-")), None)
+    if chosen is not None and chosen not in VERBS:
+        print(f"harness: {nearest(chosen, VERBS, noun='verb')}", file=sys.stderr)
+        return 2
     for verb, summary in VERBS.items():
         sentence = f"{summary[0].upper()}{summary[1:]}."
         sub = verbs.add_parser(verb, help=summary, description=sentence, allow_abbrev=False)

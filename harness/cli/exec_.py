@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli._options import add_pace, add_plan, add_seed, plan_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,18 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--upstream", metavar="HOST:PORT", help="with --record: dial this instead of the host that the program names"
     )
     parser.add_argument("--cafile", metavar="PEM", help="with --record: trust this authority for the exchange only")
-    parser.add_argument("--plan", metavar="FILE", help="a TOML plan; --fault adds to it")
-    parser.add_argument(
-        "--fault", action="append", default=[], metavar="SPEC", help="layer.kind[:key=value,...][@frame=N]"
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="of all chance [the plan's own, or 0]")
-    parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
-    parser.add_argument(
-        "--retime",
-        choices=("auto", "none"),
-        default="auto",
-        help="move the times inside the frames to the present [auto]",
-    )
+    add_plan(parser)
+    add_seed(parser)
+    add_pace(parser)
     parser.add_argument(
         "--patience",
         default="10s",
@@ -91,21 +84,16 @@ def run(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace, command: list[str], patience_s: float) -> ProgramResult:
     from harness.errors import UsageError
     from harness.exchange.settings import ExchangeSettings, parse_speed
-    from harness.faults.plan import Plan, load_plan, parse_fault, seed_of
     from harness.recording import load_timeline
     from harness.runner.program import describe, run_program
     from harness.transports.live import LiveExchange
 
-    args.seed = seed_of(args.seed, args.plan)
-    faults = list(load_plan(args.plan, args.seed).faults) if args.plan else []
-    faults += [parse_fault(text) for text in args.fault]
-    for fault in faults:
+    plan = plan_of(args)
+    for fault in plan.faults:
         if fault.layer == "host":
             raise UsageError(f"{fault.name}: hosts run a subject inside harness; use harness run")
-    settings = ExchangeSettings(speed=parse_speed(args.speed), retime=args.retime, seed=args.seed)
-    with LiveExchange(
-        load_timeline(args.recording), Plan(tuple(faults), args.seed), settings=settings, tls=True
-    ) as live:
+    settings = ExchangeSettings(speed=parse_speed(args.speed), retime=args.retime, seed=plan.seed)
+    with LiveExchange(load_timeline(args.recording), plan, settings=settings, tls=True) as live:
         urls = live.urls
         plain, secure = (int((urls[name] or ":0").rpartition(":")[2]) for name in ("ws", "wss"))
         ports = {80: plain, 8080: plain, 443: secure, 9443: secure}

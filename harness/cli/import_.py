@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from harness.cli._options import check_folder
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     one_file = out.suffix == ".parquet"
     if not one_file:
-        out.mkdir(parents=True, exist_ok=True)
+        check_folder(args.out)
     captures, failed = [], 0
     for name in args.files:
         try:

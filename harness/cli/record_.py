@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.cli._options import port, whole
+
 if TYPE_CHECKING:
     import argparse
 
@@ -21,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--endpoint", default="", metavar="URL", help="default: wss://stream.binance.com:9443, or the market's own")
     add("--market", choices=("spot", "um", "cm"), default="spot", help="spot, USD-M or COIN-M futures")
     add("--stream", action="append", metavar="NAME", help="aggTrade (default), trade, depth@100ms; may be repeated")
-    add("--frames", type=_count, metavar="N", help="stop after so many messages")
+    add("--frames", type=whole(1), metavar="N", help="stop after so many messages")
     add("--duration", metavar="D", help="stop after so long: 90s, 10m, 1h")
     add(
         "--rotate",
@@ -47,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="replace a connection at this age (default: 23h50m)",
     )
     add("--status-file", metavar="FILE", help="keep the recorder's health there, as JSON")
-    add("--metrics-port", type=int, metavar="PORT", help="answer /metrics (Prometheus) and /health on loopback")
+    add("--metrics-port", type=port, metavar="PORT", help="answer /metrics (Prometheus) and /health on loopback")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,13 +87,6 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     _recover_first(settings.folder)
     return asyncio.run(_record(settings))
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
 
 
 def _life_ns(text: str) -> int:
@@ -190,8 +185,8 @@ class _Progress:
             health.write(self._settings.status_file)
         if self._status:
             self._status.update(_line(health))
-        elif clock.monotonic_ns() - (self._shown_ns or health.started_ns) > PLAIN_PROGRESS_S * clock.NS_PER_S:
-            self._shown_ns = clock.monotonic_ns()
+        elif clock.steady_ns() - (self._shown_ns or health.started_ns) > PLAIN_PROGRESS_S * clock.NS_PER_S:
+            self._shown_ns = clock.steady_ns()
             print(_line(health), file=sys.stderr, flush=True)
 
 

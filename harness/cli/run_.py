@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli._options import add_jobs, add_pace, add_plan, add_seed, check_file, plan_of, write_report
+
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from harness.report import Run
@@ -27,14 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_scenario_options(parser)
     what = parser.add_argument_group("what goes wrong")
-    what.add_argument("--plan", metavar="FILE", help="a TOML plan; --fault adds to it")
-    what.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="SPEC",
-        help="layer.kind[:key=value,...][@frame=N]; several act at once",
-    )
+    add_plan(what)
     what.add_argument("--faults", metavar="LAYER[,LAYER]|all", help="one run for every fault of these layers")
     what.add_argument(
         "--host",
@@ -56,9 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--verbose", action="store_true", help="let the subject's own output through, on standard error")
     parser.epilog = EXAMPLE
-    import argparse as _argparse
-
-    parser.formatter_class = _argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def add_scenario_options(parser: argparse.ArgumentParser) -> None:
@@ -78,18 +71,12 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tap", metavar="PATH", help="where the subject takes a trade: a dotted path from the subject, or module:path"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of all chance [the plan's own, or 0]")
+    add_seed(parser)
     parser.add_argument("--deadline", default="60s", metavar="D", help="how long an incident may stay untold [60s]")
-    parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
-    parser.add_argument(
-        "--retime",
-        choices=("auto", "none"),
-        default="auto",
-        help="move the times inside the frames to the present [auto]",
-    )
+    add_pace(parser)
     parser.add_argument("--duration", metavar="D", help="play only so much of the tape")
     parser.add_argument("--path", default=".", metavar="DIR", help="folder to import the subject from [.]")
-    parser.add_argument("--jobs", type=int, default=24, metavar="N", help="runs at a time [24]")
+    add_jobs(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(base)
     scenarios = _scenarios(args, base)
+    if args.out:
+        check_file(args.out)
     from harness.cli._progress import Progress
 
     began_ns = monotonic_ns()
@@ -114,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     to_terminal = args.out is None and sys.stdout.isatty()
     text = report.render(runs, args.format, colour=to_terminal and args.format == "text")
     if args.out:
-        Path(args.out).write_text(text, encoding="utf-8")
+        write_report(text, args.out)
         print(f"{args.out}: {len(runs)} run{'s' * (len(runs) != 1)}", file=sys.stderr)
     else:
         sys.stdout.write(text)
@@ -149,7 +138,12 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
     for recording in args.recording:
         if "://" not in recording and not Path(recording).exists():
             raise UsageError(f"{recording}: no such recording; `harness list recordings` shows what there is")
+    if not Path(args.path).is_dir():
+        raise UsageError(f"--path {args.path}: no such folder")
     speed = parse_speed(args.speed)
+    duration_ns = parse_duration_ns(args.duration) if args.duration is not None else None
+    if duration_ns == 0:
+        raise UsageError(f"--duration {args.duration}: nothing would be played; leave it out for the whole tape")
     return Scenario(
         subject=args.subject,
         recordings=tuple(args.recording),
@@ -161,17 +155,16 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         deadline_ns=parse_duration_ns(args.deadline),
         speed=0.0 if speed == MAX else speed,
         retime=args.retime,
-        duration_ns=parse_duration_ns(args.duration) if args.duration else None,
+        duration_ns=duration_ns,
     )
 
 
 def _scenarios(args: argparse.Namespace, base: Scenario) -> list[Scenario]:
     import msgspec
 
-    from harness.faults.plan import format_fault, load_plan, parse_fault
+    from harness.faults.plan import format_fault, parse_fault
 
-    planned = list(load_plan(args.plan, args.seed).faults) if args.plan else []
-    planned += [parse_fault(text) for text in args.fault]
+    planned = plan_of(args).faults
     hosts = [format_fault(fault) for fault in planned if fault.layer == "host"]
     hosts += [
         format_fault(parse_fault(text if text.startswith("host.") else f"host.{text}", "--host")) for text in args.host

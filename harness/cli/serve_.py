@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from harness.cli._options import add_plan, add_seed, plan_of, port
+
 if TYPE_CHECKING:
     import argparse
     from types import FrameType
@@ -25,9 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("recordings", nargs="*", metavar="RECORDING", help="Parquet file, folder or URI; several are merged by time")
     where = parser.add_argument_group("where")
     where.add_argument("--bind", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
-    where.add_argument("--port", type=int, default=0, help="port of ws and http; 0 for any free one")
+    where.add_argument("--port", type=port, default=0, help="port of ws and http; 0 for any free one")
     where.add_argument("--tls", action="store_true", help="serve wss and https too, on a port of their own")
-    where.add_argument("--tls-port", type=int, default=0, metavar="PORT", help="port of wss and https; 0 for any")
+    where.add_argument("--tls-port", type=port, default=0, metavar="PORT", help="port of wss and https; 0 for any")
     pace = parser.add_argument_group("pace")
     pace.add_argument("--speed", default="1", help="1, a factor such as 10, or max (1)")
     pace.add_argument("--retime", choices=["none", "auto"], default="none", help="auto moves recorded times to now")
@@ -41,11 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--no-marks", action="store_true", help="do not re-enact disconnects that the recording remembers"
     )
     wrong = parser.add_argument_group("what goes wrong")
-    wrong.add_argument("--plan", metavar="FILE", help="TOML with [[fault]] tables")
-    wrong.add_argument(
-        "--fault", action="append", default=[], metavar="SPEC", help="layer.kind[:key=value,...][@frame=N]"
-    )
-    wrong.add_argument("--seed", type=int, help="seed of the plan's chances (its own, or 0)")
+    add_plan(wrong)
+    add_seed(wrong)
     wrong.add_argument("--explain", action="store_true", help="say what each connection will do and when, and exit")
     rules = parser.add_argument_group("the exchange's own rules")
     rules.add_argument("--market", choices=["auto", "spot", "um", "cm"], default="auto", help="dialect (auto: by Host)")
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.recordings and not args.echo:
         raise UsageError("harness serve needs a RECORDING; make one with harness record, import or synth")
     settings = _settings(args)
-    plan = _plan(args)
+    plan = plan_of(args)
     timeline = _timeline(args)
     if plan.faults:
         from harness.script import check
@@ -111,14 +110,6 @@ def _settings(args: argparse.Namespace) -> ExchangeSettings:
         shutdown_notice_ns=duration(args.shutdown_notice),
         **limits,
     )
-
-
-def _plan(args: argparse.Namespace) -> Plan:
-    from harness.faults.plan import Plan, load_plan, parse_fault
-
-    loaded = load_plan(args.plan, args.seed) if args.plan else Plan(seed=args.seed or 0)
-    faults = tuple(parse_fault(text) for text in args.fault)
-    return Plan(faults=(*loaded.faults, *faults), seed=loaded.seed, title=loaded.title)
 
 
 def _timeline(args: argparse.Namespace) -> Timeline:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli._options import check_folder, whole
 from harness.cli.run_ import add_scenario_options, scenario_of
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_scenario_options(parser)
-    parser.add_argument("--runs", type=int, required=True, metavar="N", help="plans to try")
+    parser.add_argument("--runs", type=whole(1), required=True, metavar="N", help="plans to try")
     parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler whose workers judge the runs")
     parser.add_argument("--out", default="found", metavar="DIR", help="where reproducers are kept, as plans [found]")
 
@@ -24,12 +25,10 @@ def run(args: argparse.Namespace) -> int:
     """Search, shrink, keep; 1 when something silent was found."""
     from harness import sweep
     from harness.cli._progress import Progress
-    from harness.errors import UsageError
     from harness.recording import load_timeline
 
-    if args.runs < 1:
-        raise UsageError("--runs must be at least 1")
     base = scenario_of(args)
+    check_folder(args.out)
     timeline = load_timeline(list(base.recordings))
     frames = timeline.frame_at(base.duration_ns) if base.duration_ns else len(timeline)
     print(f"seed {base.seed}, {args.runs} plans", file=sys.stderr)
@@ -38,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(swept.counts.items()))
     print(f"{swept.runs} plans: {counts}")
     for found in swept.found:
-        path = sweep.save(found, Path(args.out))
         print(f"\nSILENT  {found.key}: {found.cause}")
-        print(f"        {', '.join(found.scenario.named_faults)}   (shrunk in {found.runs} runs, kept as {path})")
+        print(f"        {', '.join(found.scenario.named_faults)}   (shrunk in {found.runs} runs)")
         print(f"        reproduce: {found.scenario.reproduce()}")
+        print(f"        kept as {sweep.save(found, Path(args.out))}")
     return 1 if swept.found else 0

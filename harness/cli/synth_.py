@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.cli._options import seed, whole
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -21,10 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--profile", default="normal", metavar="P", help="normal, quiet, burst, whales or crash [normal]"
     )
     parser.add_argument("--symbol", default="btcusdt", metavar="S", help="[btcusdt]")
-    parser.add_argument("--frames", type=int, metavar="N", help="how many trades")
+    parser.add_argument("--frames", type=whole(1), metavar="N", help="how many trades")
     parser.add_argument("--duration", metavar="D", help="how long: 30s, 10m, 24h")
     parser.add_argument("--rate", type=float, metavar="R", help="trades per second on average [the profile's own]")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same market [0]")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="the same seed gives the same market [0]")
     parser.add_argument("--out", required=True, metavar="FILE", help="the recording to write (.parquet)")
     parser.add_argument("--side-file", action="store_true", help="write a .json beside it: sha256, source, licence")
 
@@ -36,9 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from harness.cli import _side_file
     from harness.cli._reading import RowProgress
     from harness.clock import parse_duration_ns
+    from harness.errors import UsageError
     from harness.recording import RecordingWriter
     from harness.sources import synth
 
+    if not args.symbol.replace("_", "").isalnum():
+        raise UsageError(f"--symbol {args.symbol!r}: letters and digits, for example btcusdt")
     frames = synth.make(
         args.profile,
         args.symbol,

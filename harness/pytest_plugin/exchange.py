@@ -20,7 +20,7 @@ from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
-from harness.subjects.loading import anatomy, usual_tap
+from harness.subjects.loading import anatomy, no_tap, usual_tap
 from harness.transports.live import LiveExchange
 from harness.verdict import Question, Tape, Verdict, judge, settled
 
@@ -81,10 +81,7 @@ class PlayedExchange:
         entries: list[AnyEntry] = []
         tap = Tap(entries.append, self.asked.tap)
         if not tap.attach(subject):
-            raise SubjectError(
-                f"no tap found in {type(subject).__name__}: none of accepted, analyzer.whale_detector.update, "
-                "whale_detector.update, analyzer.update_trade, on_trade; name it in the marker, tap='path.to.method'"
-            )
+            raise SubjectError(no_tap(type(subject).__name__, self.asked.tap, "in the marker, tap='path.to.method'"))
         self.taps[id(subject)] = (subject, tap, entries)
 
     async def judge(self, subject: Any) -> Verdict:

@@ -27,6 +27,8 @@ def each_fault(base: Scenario, layers: str) -> list[Scenario]:
     """
     kinds = catalogue()
     wanted = [word.strip() for word in layers.split(",") if word.strip()]
+    if not wanted:
+        raise UsageError(f"--faults {layers!r} names no layer; write all, or some of: {', '.join(LAYERS)}")
     for word in wanted:
         if word not in ("all", *LAYERS, *kinds):
             raise UsageError(f"--faults: {nearest(word, ('all', *LAYERS, *kinds), noun='layer')}")

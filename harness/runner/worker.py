@@ -39,6 +39,7 @@ from harness.script import check
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
+from harness.subjects.loading import no_tap
 from harness.subjects.swallowed import Swallowed
 from harness.timeline import Timeline
 from harness.transports.live import LiveExchange
@@ -107,9 +108,14 @@ class Worker:
         """Set the stage and run the subject on this thread; the judge's thread ends the process."""
         scenario = self.scenario
         timeline = clipped(load_timeline(list(scenario.recordings)), scenario.duration_ns)
-        symbols = scenario.symbols or symbols_of(timeline)
-        if not symbols:
+        held = symbols_of(timeline)
+        if not held:
             raise SubjectError(f"{', '.join(scenario.recordings)}: no aggTrade in it, so there is nothing to judge")
+        symbols = scenario.symbols or held
+        if not {symbol.upper() for symbol in symbols} & {symbol.upper() for symbol in held}:
+            raise SubjectError(
+                f"{', '.join(scenario.recordings)}: no trade of {', '.join(symbols)} in it; it holds {', '.join(held)}"
+            )
         plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
         check(plan, timeline)  # a fault that never strikes would pass for one that was survived
         host = hosts.find(scenario.host_kind)
@@ -319,8 +325,7 @@ class Worker:
         self._flush()
         if not self.tap.found and self.ride.anatomy.start:
             self.give_up(
-                f"no tap found in {self.scenario.subject}: none of accepted, analyzer.whale_detector.update, "
-                "whale_detector.update, analyzer.update_trade, on_trade; name it with --tap PATH",
+                no_tap(self.scenario.subject, self.scenario.tap, "with --tap PATH"),
                 fatal=True,
             )
         self.live.raise_bugs()

@@ -118,6 +118,13 @@ def usual_tap(subject: Any) -> str:
     return next((path for path in there if operator.attrgetter(path)(subject) is not None), next(iter(there), ""))
 
 
+def no_tap(subject: str, named: str | None, way_out: str) -> str:
+    """Say that no tap was found: the one that was named, or any of the usual ones."""
+    if named:
+        return f"{subject} has no tap {named!r}: it is a dotted path from the subject to what takes a trade"
+    return f"no tap found in {subject}: none of {', '.join(TAP_PATHS)}; name it {way_out}"
+
+
 def exists(subject: Any, path: str) -> bool:
     """Whether a dotted path leads somewhere."""
     for name in path.split("."):

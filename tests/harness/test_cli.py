@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -16,10 +17,74 @@ def test_every_verb_has_a_module_and_shows_its_help(capsys):
         assert f"harness {verb}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", [[], ["nosuch"], ["list", "nosuch"], ["run"]])
-def test_a_wrong_command_line_exits_with_two(line, capsys):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ([], "VERB"),
+        (["rnu"], "did you mean 'run'?"),
+        (["list", "nosuch"], "invalid choice: 'nosuch'"),
+        (["run"], "--recording"),
+        (["run", "a:B", "--recording", "r", "--jobs", "0"], "--jobs: '0' is not a whole number from 1"),
+        (["run", "a:B", "--recording", "r", "--seed", "abc"], "--seed: 'abc' is not a whole number"),
+        (["run", "a:B", "--recording", "r", "--format", "yaml"], "invalid choice: 'yaml'"),
+        (["run", "a:B", "--recording", "r", "--out"], "--out: expected one argument"),
+        (["serve", "r", "--port", "99999"], "--port: '99999' is not a whole number from 0 to 65535"),
+        (["sweep", "a:B", "--recording", "r", "--runs", "0"], "--runs: '0' is not a whole number from 1"),
+        (["record", "btcusdt", "--frames", "0"], "--frames: '0' is not a whole number from 1"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_exits_with_two(line, said, capsys):
     assert main(line) == 2
-    assert "usage:" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("harness: ")
+    assert said in lines[0]
+
+
+RECORDING = "recordings/btcusdt.parquet"
+SUBJECT = "orderflow.order_flow_service:OrderFlowService"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "/nonexistent/report.json"], "--out /nonexistent/report.json: cannot be written"),
+        (["--out", "."], "--out .: cannot be written"),
+        (["--faults", ""], "names no layer; write all, or some of: dns, tcp"),
+        (["--duration", "0"], "--duration 0: nothing would be played"),
+        (["--path", "/nonexistent"], "--path /nonexistent: no such folder"),
+        (["--symbol", "dogeusdt"], "no trade of DOGEUSDT in it; it holds BTCUSDT"),
+        (["--tap", "no.such"], "has no tap 'no.such'"),
+    ],
+)
+def test_a_run_that_could_not_be_judged_is_refused_in_one_sentence(options, said, capsys):
+    assert main(["run", SUBJECT, "--recording", RECORDING, "--mode", "sim", *options]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert said in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["synth", "--frames", "10", "--symbol", "", "--out", "made.parquet"], "--symbol ''"),
+        (["import", RECORDING, "--out", "/dev/null/folder"], "--out /dev/null/folder: is no folder"),
+        (["sweep", SUBJECT, "--recording", RECORDING, "--runs", "1", "--out", "/dev/null/folder"], "is no folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(line, said, capsys):
+    assert main(line) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_report_whose_file_cannot_be_written_in_the_end_is_not_lost(tmp_path, monkeypatch, capsys):
+    """The disk may fill up while the runs go on."""
+    monkeypatch.setattr("harness.cli.run_.check_file", lambda _: (tmp_path / "report.json").mkdir())
+    line = ["run", SUBJECT, "--recording", RECORDING, "--mode", "sim", "--duration", "1s", "--format", "json"]
+    assert main([*line, "--out", str(tmp_path / "report.json")]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["runs"][0]["verdict"] == "intact"
+    assert "the report is on standard output" in err
 
 
 def test_the_version_is_shown(capsys):

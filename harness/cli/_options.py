@@ -1,0 +1,146 @@
+"""Options that several verbs have, and the kinds of values that they take; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.faults.plan import Plan
+
+PORT_MAX = 65535
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, where argparse would print every option there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the sentence and exit code 2."""
+        self.exit(2, f"harness: {message}; `{self.prog} --help` has every option\n")
+
+
+def whole(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """A kind of option: a whole number between two others, both included."""
+    meant = f"a whole number from {at_least}" + ("" if at_most is None else f" to {at_most}")
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = at_least - 1
+        if number < at_least or (at_most is not None and number > at_most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {meant}")
+        return number
+
+    return read
+
+
+def seed(text: str) -> int:
+    """A kind of option: any whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+port = whole(0, PORT_MAX)
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add `--jobs`."""
+    parser.add_argument("--jobs", type=whole(1), default=24, metavar="N", help="runs at a time [24]")
+
+
+def add_pace(parser: argparse.ArgumentParser) -> None:
+    """Add how the tape is played to a program that is watched."""
+    parser.add_argument("--speed", default="1", metavar="X", help="tape seconds per second, or max [1]")
+    parser.add_argument(
+        "--retime",
+        choices=("auto", "none"),
+        default="auto",
+        help="move the times inside the frames to the present [auto]",
+    )
+
+
+def add_plan(parser: argparse._ActionsContainer) -> None:
+    """Add what goes wrong."""
+    parser.add_argument("--plan", metavar="FILE", help="a TOML plan; --fault adds to it")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="layer.kind[:key=value,...][@frame=N]; several act at once",
+    )
+
+
+def add_seed(parser: argparse._ActionsContainer) -> None:
+    """Add `--seed`."""
+    parser.add_argument("--seed", type=seed, metavar="N", help="of all chance [the plan's own, or 0]")
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """The faults of `--plan` and `--fault`, with the seed that holds for them."""
+    from harness.faults.plan import Plan, load_plan, parse_fault
+
+    loaded = load_plan(args.plan, args.seed) if args.plan else Plan(seed=args.seed or 0)
+    faults = tuple(parse_fault(text) for text in args.fault)
+    return Plan(faults=(*loaded.faults, *faults), seed=loaded.seed, title=loaded.title)
+
+
+def check_file(out: str) -> None:
+    """
+    See whether a file can be written, before the work that it is for.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from harness.errors import UsageError
+
+    path = Path(out)
+    there = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as cause:
+        raise UsageError(f"--out {out}: cannot be written: {cause.strerror}") from cause
+    if not there:
+        path.unlink()
+
+
+def check_folder(out: str) -> None:
+    """
+    See whether a folder is there or can be made, before the work that it is for.
+
+    Raises:
+        UsageError: neither.
+    """
+    from harness.errors import UsageError
+
+    path = Path(out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise UsageError(f"--out {out}: is no folder and cannot become one: {cause.strerror}") from cause
+
+
+def write_report(text: str, out: str) -> None:
+    """
+    Write a report to its file; where that fails after all, to standard output, so that nothing is lost.
+
+    Raises:
+        UsageError: the file could not be written.
+    """
+    from harness.errors import UsageError
+
+    try:
+        Path(out).write_text(text, encoding="utf-8")
+    except OSError as cause:
+        sys.stdout.write(text)
+        raise UsageError(
+            f"--out {out}: cannot be written: {cause.strerror}; the report is on standard output"
+        ) from cause
