@@ -25,8 +25,10 @@ from harness.checks import (
     Stage,
     Tape,
     accidents,
+    discounted,
     find_incidents,
     for_incident,
+    news,
     noise_of,
     signals,
 )
@@ -152,7 +154,8 @@ def judge(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: No
     noise = noise or Noise()
     everything = signals(case, noise)
     incidents = find_incidents(case, noise)
-    findings = tuple(_finding(case, incident, everything) for incident in incidents)
+    told = news(case, everything, incidents)
+    findings = tuple(_finding(case, incident, everything, told) for incident in incidents)
     return Verdict(
         outcome=_outcome(findings),
         sent=int((case.asked & (case.sent_ns <= question.closed_ns)).sum()),
@@ -179,8 +182,9 @@ def settled(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: 
         noise: None while the run without faults is still going on: then no signal is final.
     """
     case = Case(tape, entries, question)
-    everything = signals(case, noise or Noise())
-    for incident in find_incidents(case, noise or Noise()):
+    incidents = find_incidents(case, noise or Noise())
+    everything = news(case, signals(case, noise or Noise()), incidents)
+    for incident in incidents:
         told = noise is not None and bool(for_incident(case, incident, everything))
         if incident.excusable and not told and question.closed_ns <= incident.latest_ns:
             return False
@@ -199,8 +203,9 @@ def _outcome(findings: tuple[Finding, ...]) -> Outcome:
     return "loud" if all(finding.signalled for finding in faults) else "silent"
 
 
-def _finding(case: Case, incident: Incident, everything: list[Signal]) -> Finding:
-    heard = for_incident(case, incident, everything)
+def _finding(case: Case, incident: Incident, everything: list[Signal], told: list[Signal]) -> Finding:
+    heard = for_incident(case, incident, told)
+    instead = () if heard else (*discounted(case, incident, everything, told)[:2], *accidents(case)[:3])
     first_ns = min((max(signal.at_ns, incident.start_ns) for signal in heard), default=None)
     origin_ns = case.question.started_ns
     return Finding(
@@ -215,7 +220,7 @@ def _finding(case: Case, incident: Incident, everything: list[Signal]) -> Findin
         lost=incident.lost,
         cause=incident.cause + ("" if heard else incident.untold),
         suggestion=incident.suggestion,
-        evidence=incident.evidence + (() if heard else tuple(accidents(case)[:3])),
+        evidence=incident.evidence + instead,
         signals=tuple(_seen(case, signal) for signal in heard[:MAX_SIGNALS]),
         excusable=incident.excusable,
     )

@@ -28,7 +28,7 @@ from harness.checks import (
 )
 from harness.checks.case import Case
 from harness.checks.incident import STAGES, Incident, Question, Stage
-from harness.checks.signals import Noise, Signal, accidents, for_incident, noise_of, signals
+from harness.checks.signals import Noise, Signal, accidents, discounted, for_incident, news, noise_of, signals
 from harness.checks.tape import Tape
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ __all__ = [
     "Stage",
     "Tape",
     "accidents",
+    "discounted",
     "find_incidents",
     "for_incident",
+    "news",
     "noise_of",
     "signals",
     "summaries",

@@ -7,6 +7,7 @@ collection and forgotten exceptions: nobody's alert should depend on it, so it i
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,8 @@ from harness import ledger as book
 from harness.clock import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.checks.case import Case
     from harness.checks.incident import Incident
 
@@ -25,6 +28,12 @@ SLACK_NS = 50_000_000
 STAYS_UNHEALTHY_NS = 5 * NS_PER_S
 """Health that is unhealthy from before an incident must stay so for this long (or half the deadline) to count:
 every service says "not yet" for a moment after its start."""
+CHATTER = 3
+"""Who said the same so often while nothing was amiss says it out of habit."""
+FASTER = 2
+"""Unless it comes so much faster afterwards: then something did change."""
+FLICKER = 1.5
+"""Health that is unhealthy for a moment in a sound run must stay so for this much longer than there to say anything."""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +60,8 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     templates: tuple[str, ...] = ()
     healthy_names: tuple[str, ...] | None = None
     """Health attributes that read healthy at some time in that run; None when there was no such run."""
+    flickers_ns: dict[str, int] = {}
+    """Health attributes that turned unhealthy in that run, and the longest time for which they stayed so."""
 
 
 NO_NOISE = Noise()
@@ -84,12 +95,55 @@ def noise_of(case: Case) -> Noise:
     """What this run says; to be used only when the run is sound and without faults."""
     healthy = [e.name for e in case.entries if isinstance(e, book.HealthRead) and e.healthy]
     templates = [signal.template for signal in map(_of_entry, case.entries) if signal is not None]
-    return Noise(templates=tuple(dict.fromkeys(templates)), healthy_names=tuple(dict.fromkeys(healthy)))
+    flickers: dict[str, int] = {}
+    for name, begun_ns, until_ns, turned in _unhealthy_times(case):
+        if turned:
+            flickers[name] = max(flickers.get(name, 0), until_ns - begun_ns)
+    return Noise(
+        templates=tuple(dict.fromkeys(templates)), healthy_names=tuple(dict.fromkeys(healthy)), flickers_ns=flickers
+    )
+
+
+def news(case: Case, everything: list[Signal], incidents: Iterable[Incident]) -> list[Signal]:
+    """
+    Leave out what was said out of habit.
+
+    A run without faults tells noise from signals, where it is sound. Whatever it says, a remark that came again and
+    again while nothing was amiss, and comes no faster now, tells nobody that something is.
+    """
+    times = [incident.start_ns for incident in incidents] + [struck.at_ns for struck in case.struck]
+    trouble_ns = min(times, default=case.question.closed_ns) - SLACK_NS
+    said: dict[str, list[int]] = {}
+    for signal in everything:
+        if signal.source == "log":
+            said.setdefault(signal.template, []).append(signal.at_ns)
+    habits = {template for template, moments in said.items() if _is_habit(moments, trouble_ns)}
+    return [signal for signal in everything if signal.template not in habits]
+
+
+def _is_habit(moments: list[int], trouble_ns: int) -> bool:
+    before = [at_ns for at_ns in moments if at_ns < trouble_ns]
+    if len(before) < CHATTER:
+        return False
+    usual_ns = min(later - earlier for earlier, later in itertools.pairwise(before))
+    since = [before[-1], *(at_ns for at_ns in moments if at_ns >= trouble_ns)]
+    return all((later - earlier) * FASTER > usual_ns for earlier, later in itertools.pairwise(since))
 
 
 def for_incident(case: Case, incident: Incident, everything: list[Signal]) -> list[Signal]:
     """The signals that fall within an incident: from its beginning to its deadline, and about its symbol."""
     return [signal for signal in everything if _in_time(signal, incident, case) and _about(signal, incident, case)]
+
+
+def discounted(case: Case, incident: Incident, everything: list[Signal], told: list[Signal]) -> list[str]:
+    """What was said in time and does not count for an incident, each remark once, with the reason."""
+    found: dict[str, str] = {}
+    for signal in everything:
+        if _in_time(signal, incident, case):
+            reason = "about another symbol" if not _about(signal, incident, case) else "said all the time"
+            if signal not in told or reason == "about another symbol":
+                found.setdefault(signal.template, f"does not count, {reason}: {signal.text}")
+    return list(found.values())
 
 
 def _in_time(signal: Signal, incident: Incident, case: Case) -> bool:
@@ -122,7 +176,7 @@ def _of_entry(entry: book.AnyEntry) -> Signal | None:
             text=entry.text,
             logger=entry.logger,
             level=entry.level_name,
-            template=f"log {entry.logger} {entry.level_name} {folded(entry.template)}",
+            template=f"log {entry.logger} {entry.level_name} {folded(_remark(entry))}",
         )
     if isinstance(entry, book.Raised):
         text = f"{entry.type}: {entry.text}" if entry.text else entry.type
@@ -137,43 +191,53 @@ def _of_entry(entry: book.AnyEntry) -> Signal | None:
     return None
 
 
+def _remark(entry: book.Logged) -> str:
+    # `log.warning("%s: %s", who, what)` makes one template of everything that is ever said: go by the text then.
+    words = _PLACES.sub("", entry.template)
+    return entry.template if any(letter.isalpha() for letter in words) else entry.text
+
+
 def _unhealthy(case: Case, noise: Noise) -> list[Signal]:
+    values = {(e.name, e.at_ns): e.value for e in case.entries if isinstance(e, book.HealthRead)}
     found: list[Signal] = []
-    open_: dict[str, tuple[book.HealthRead, bool]] = {}
+    for name, begun_ns, until_ns, turned in _unhealthy_times(case):
+        # What reads unhealthy even in a sound run tells nobody anything.
+        told = name in noise.healthy_names if noise.healthy_names is not None else turned or "(" in name
+        flickers = turned and until_ns - begun_ns <= FLICKER * noise.flickers_ns.get(name, 0)
+        if (told or turned) and not flickers:
+            found.append(
+                Signal(
+                    source="health",
+                    at_ns=begun_ns,
+                    turned=turned,
+                    text=f"{name} says {values[name, begun_ns]}",
+                    template=f"health {name}",
+                    standing_since_ns=begun_ns,
+                    standing_until_ns=until_ns,
+                )
+            )
+    return found
+
+
+def _unhealthy_times(case: Case) -> list[tuple[str, int, int, bool]]:
+    # Which attribute read unhealthy, from when until when, and whether it had been healthy before.
+    found: list[tuple[str, int, int, bool]] = []
+    begun_ns: dict[str, int] = {}
     was_healthy: set[str] = set()
     for entry in case.entries:
         if not isinstance(entry, book.HealthRead):
             continue
-        if entry.healthy is False and entry.name not in open_:
-            open_[entry.name] = (entry, entry.name in was_healthy)
-        elif entry.healthy is not False and entry.name in open_:
-            begun, turned = open_.pop(entry.name)
-            found += _standing(begun, turned, entry.at_ns, noise)
+        if entry.healthy is False:
+            begun_ns.setdefault(entry.name, entry.at_ns)
+        elif entry.name in begun_ns:
+            found.append((entry.name, begun_ns.pop(entry.name), entry.at_ns, entry.name in was_healthy))
         if entry.healthy:
             was_healthy.add(entry.name)
-    for begun, turned in open_.values():
-        found += _standing(begun, turned, case.question.closed_ns, noise)
-    return found
+    closed_ns = case.question.closed_ns
+    return found + [(name, at_ns, closed_ns, name in was_healthy) for name, at_ns in begun_ns.items()]
 
 
-def _standing(begun: book.HealthRead, turned: bool, until_ns: int, noise: Noise) -> list[Signal]:
-    # What reads unhealthy even in a sound run tells nobody anything.
-    told = begun.name in noise.healthy_names if noise.healthy_names is not None else turned or "(" in begun.name
-    if not (told or turned):
-        return []
-    return [
-        Signal(
-            source="health",
-            at_ns=begun.at_ns,
-            turned=turned,
-            text=f"{begun.name} says {begun.value}",
-            template=f"health {begun.name}",
-            standing_since_ns=begun.at_ns,
-            standing_until_ns=until_ns,
-        )
-    ]
-
-
+_PLACES = re.compile(r"%(?:\(\w+\))?[-#0 +]*[\d*.]*[a-zA-Z]|\{[^}]*\}")
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,:]\d+)*")
 
 

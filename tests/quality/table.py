@@ -314,6 +314,24 @@ PLANTED = (
         check="gap",
         stage="history",
     ),
+    # Noise that coincides
+    Planted(
+        subject="chatter_hides_stall",
+        faults=("timing.silence@frame=40",),
+        twin="sound_noisy",
+        check="stopped",
+        stage="receive",
+    ),
+    Planted(subject="chatter_hides_drops", twin="sound_noisy", check="gap", stage="callback"),
+    Planted(
+        subject="alarm_names_another",
+        faults=("timing.partial_silence:stream=ethusdt@aggTrade@frame=40",),
+        symbols=TWO,
+        twin="sound",
+        check="stopped",
+        stage="receive",
+    ),
+    Planted(subject="health_flickers", faults=("sequence.gap:count=5@frame=40",), check="gap", stage="history"),
     # Metrics
     Planted(
         subject="window_by_receipt",
