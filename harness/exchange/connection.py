@@ -91,6 +91,26 @@ class ExchangeConnection:
             self.timers.cancel(self._idle_timer)
         self.write(Refused(at_ns=now_ns, connection=self.number, stage=stage, how=how))
 
+    def turn_away(self, how: str, now_ns: int) -> bool:
+        """
+        Refuse a client that was just accepted. Call `data_to_send` next.
+
+        Args:
+            how: `close` with FIN, `refuse` or `reset` with RST; `hang` and `blackhole` never answer.
+            now_ns: when.
+
+        Returns:
+            Whether the connection hangs: the transport must not serve it, and waits for the client to leave.
+        """
+        self.enter(now_ns)
+        self.refused("connect", how, now_ns)
+        if how == "close":
+            self.end(by="exchange", how="fin")
+            self.finish(Fin())
+        elif how in {"refuse", "reset"}:
+            self.abort("reset")
+        return self.state != "over"
+
     def receive_data(self, data: bytes, now_ns: int) -> None:
         """Take what the client sent. Call `data_to_send` next."""
         self.enter(now_ns)

@@ -355,15 +355,8 @@ class LiveExchange:
         tls = TlsSide(manners.tls, self.authority) if secure and self.authority is not None else None
         client = Client(sock, Pipe(connection, tls))
         self._clients[sock.fileno()] = client
-        accept = manners.dial.accept
-        if accept in {"refuse", "reset", "close"}:
-            connection.refused("connect", accept, now)
-            connection.receive_reset(now)
-            self._drop(client, reset=accept != "close")
-            return
-        if accept in {"hang", "blackhole"}:
-            connection.refused("connect", accept, now)
-            client.hung = True
+        if manners.dial.accept != "ok":
+            client.hung = connection.turn_away(manners.dial.accept, now)
         client.delayed_until_ns = now + manners.dial.accept_delay_ns
         self._ready[sock.fileno()] = None
 
@@ -418,12 +411,14 @@ class LiveExchange:
         if self._finished(client, now):
             return
         interest = 0
-        if not client.eof and pipe.reading and client.out_bytes < OUT_BYTES_MAX:
+        # Behind our FIN everything is read and thrown away: closing with bytes unread would turn it into RST.
+        reading = pipe.reading or client.fin_sent
+        if not client.eof and reading and client.out_bytes < OUT_BYTES_MAX:
             interest |= selectors.EVENT_READ
         if client.out and not client.reset_by_ns:
             interest |= selectors.EVENT_WRITE
         self._set_interest(client, interest)
-        if not pipe.reading:
+        if not reading:
             # Nobody reads the socket, so whether the client is still there must be asked.
             if has_left(client.sock):
                 pipe.receive_reset(now)

@@ -153,7 +153,8 @@ class Pipe:
         self._up(self.link.receive(data, now_ns), now_ns)
 
     def _up(self, data: bytes, now_ns: int) -> None:
-        if not data:
+        # Behind our own end nobody listens: what still comes, an alert about that end for example, is thrown away.
+        if not data or self.connection.state == "over":
             return
         tls = self._tls
         if tls is None:

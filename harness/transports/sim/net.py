@@ -137,15 +137,8 @@ class Network:
         self.cables[cable] = None
         cable.delayed_until_ns = now + manners.dial.accept_delay_ns
         self.world.at(now + WIRE_NS, partial(self._connected, loop, answer, cable))
-        accept = manners.dial.accept
-        if accept in {"refuse", "reset", "close"}:
-            connection.refused("connect", accept, now)
-            connection.receive_reset(now)
-            cable.drop(reset=accept != "close")
-            return
-        if accept in {"hang", "blackhole"}:
-            connection.refused("connect", accept, now)
-            cable.hung = True
+        if manners.dial.accept != "ok":
+            cable.hung = connection.turn_away(manners.dial.accept, now)
         cable.service()
 
     @staticmethod

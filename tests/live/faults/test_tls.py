@@ -28,9 +28,7 @@ def hello(live):
     tls = context(live).wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
-    client = Client.__new__(Client)
-    client.data, client.secure = b"", False
-    client.sock = socket.create_connection(("127.0.0.1", int(live.urls["wss"].rpartition(":")[2])))
+    client = Client.below_tls(live)
     client.sock.sendall(outgoing.read())
     return client
 

@@ -93,6 +93,14 @@ class Client:
             self.sock.close()
             raise
 
+    @classmethod
+    def below_tls(cls, live):
+        """A connection to the TLS port that speaks no TLS of its own."""
+        client = cls.__new__(cls)
+        client.data, client.secure = b"", False
+        client.sock = socket.create_connection(("127.0.0.1", int(live.urls["wss"].rpartition(":")[2])), PATIENCE_S)
+        return client
+
     def __enter__(self):
         return self
 
