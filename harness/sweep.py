@@ -8,7 +8,8 @@ Everything follows from the seed: plan number n of a seed is always the same, wh
 from __future__ import annotations
 
 import importlib
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from collections import Counter
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -35,6 +36,8 @@ HOST_SHARE = 0.15
 """Share of plans that also bend the host."""
 SHRINK_RUNS = 40
 """Runs spent on shrinking one finding."""
+STOP_TRIES, STOP_S = 25, 0.2
+"""How long to wait, in tries and seconds each, until what runs has ended after Ctrl-C."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +55,12 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """What a sweep came to."""
 
     runs: int
+    """Plans that were judged."""
     counts: dict[str, int]
     """By verdict."""
     found: tuple[Found, ...]
+    interrupted: bool = False
+    """Ctrl-C came before the end: not every plan was judged, or not every finding shrunk."""
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,17 +90,38 @@ def sweep(
         HarnessError: the run without faults cannot be judged, or is not sound.
     """
     noise = sound_noise(base, executor)
-    scenarios = [draw(base, number, frames) for number in range(runs)]
-    results = []
-    for future in as_completed([_submit(executor, scenario, noise) for scenario in scenarios]):
-        result = _result(future)
-        results.append(result)
-        if on_result is not None:
-            on_result(result)
-    counts: dict[str, int] = {}
-    for result in results:
-        counts[result.verdict.outcome] = counts.get(result.verdict.outcome, 0) + 1
-    return Swept(runs=runs, counts=counts, found=tuple(_shrunk(results, noise, executor)))
+    futures = [_submit(executor, draw(base, number, frames), noise) for number in range(runs)]
+    results: list[RunResult] = []
+    found: dict[str, Found] = {}
+    interrupted = False
+    try:
+        for future in as_completed(futures):
+            results.append(_result(future))
+            if on_result is not None:
+                on_result(results[-1])
+        for key, result in one_of_each(results).items():
+            found[key] = _shrink(key, result, noise, executor)
+    except KeyboardInterrupt:
+        interrupted = True
+        _stop(futures)
+        # What was found is kept, though nobody had the time to shrink it.
+        for key, result in one_of_each(results).items():
+            found.setdefault(key, Found(key=key, scenario=result.scenario, cause=_first(result.verdict), runs=0))
+    return Swept(
+        runs=len(results),
+        counts=dict(Counter(result.verdict.outcome for result in results)),
+        found=tuple(found.values()),
+        interrupted=interrupted,
+    )
+
+
+def _stop(futures: Sequence[Future[bytes]]) -> None:
+    for future in futures:
+        future.cancel()
+    for _ in range(STOP_TRIES):
+        runner.interrupt()
+        if not wait(futures, timeout=STOP_S).not_done:
+            return
 
 
 def sound_noise(base: Scenario, executor: Executor) -> Noise:
@@ -142,13 +169,13 @@ def draw_fault(rng: Random, kinds: Sequence[str], frames: int) -> PlannedFault:
 # --- Shrinking ------------------------------------------------------------------------------------------
 
 
-def _shrunk(results: Sequence[RunResult], noise: Noise, executor: Executor) -> list[Found]:
-    # One of each kind of failure, the one with the fewest faults: it is nearly shrunk already.
+def one_of_each(results: Sequence[RunResult]) -> dict[str, RunResult]:
+    """One of each kind of failure, the one with the fewest faults: it is nearly shrunk already."""
     silent: dict[str, RunResult] = {}
     for result in sorted(results, key=lambda r: (len(r.scenario.named_faults), r.scenario.reproduce())):
         if result.verdict.silent:
             silent.setdefault(key_of(result.verdict), result)
-    return [_shrink(key, result, noise, executor) for key, result in silent.items()]
+    return silent
 
 
 def _shrink(key: str, result: RunResult, noise: Noise, executor: Executor) -> Found:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
-from harness.cli._options import Parser
+from harness.cli._options import INTERRUPTED, Parser
 from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -68,15 +69,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(args)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what stops at Ctrl-C stops as well when a supervisor says so."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def _guarded(args: argparse.Namespace) -> int:
+    try:
+        before = signal.signal(signal.SIGTERM, _terminate)
+    except ValueError:  # not the main thread
+        return _run(args)
+    try:
+        return _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         return int(args.run(args))
     except HarnessError as mistake:
         print(f"harness: {mistake}", file=sys.stderr)
         return mistake.exit_code
+    except _Terminated:
+        print("harness: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`harness export ... | head`): not an error of anybody's.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

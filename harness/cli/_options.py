@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from harness.faults.plan import Plan
 
 PORT_MAX = 65535
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -68,9 +68,17 @@ def _checks() -> Iterable[Row]:
 
 
 def _recordings(folder: Path) -> Iterable[Row]:
+    from harness.errors import RecordingError, UsageError
     from harness.recording import open_recording
 
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; name one with --dir")
     for path in sorted(folder.rglob("*.parquet")):
-        metadata = open_recording(path).metadata
+        try:
+            metadata = open_recording(path).metadata
+        except RecordingError as problem:
+            # One bad file hides none of the others.
+            yield str(path), f"({problem.problem})"
+            continue
         symbols = ", ".join(metadata.symbols) or "no symbol"
         yield str(path), f"{metadata.frame_count} frames  {symbols}  {metadata.source}"

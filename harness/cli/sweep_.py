@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli._options import check_folder, whole
+from harness.cli._options import INTERRUPTED, check_folder, whole
 from harness.cli.run_ import add_scenario_options, scenario_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"{swept.runs} plans: {counts}")
     for found in swept.found:
         print(f"\nSILENT  {found.key}: {found.cause}")
-        print(f"        {', '.join(found.scenario.named_faults)}   (shrunk in {found.runs} runs)")
+        print(f"        {', '.join(found.scenario.named_faults)}   ({_shrunk(found.runs)})")
         print(f"        reproduce: {found.scenario.reproduce()}")
         print(f"        kept as {sweep.save(found, Path(args.out))}")
+    if swept.interrupted:
+        print(f"harness: interrupted after {swept.runs} of {args.runs} plans", file=sys.stderr)
+        return INTERRUPTED
     return 1 if swept.found else 0
+
+
+def _shrunk(runs: int) -> str:
+    return f"shrunk in {runs} run{'s' * (runs != 1)}" if runs else "not shrunk"

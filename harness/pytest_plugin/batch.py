@@ -28,6 +28,14 @@ JOBS = 8
 SHOWN = 20
 
 
+class Results(list["RunResult"]):
+    """Results of one outcome; shown by their faults, since pytest cuts what is long."""
+
+    def __repr__(self) -> str:
+        named = [", ".join(result.scenario.named_faults) or "no fault" for result in self]
+        return f"<{len(self)}: {'; '.join(named)}>" if self else "<none>"
+
+
 class BatchResult:
     """
     Runs and their verdicts.
@@ -39,7 +47,7 @@ class BatchResult:
     def __init__(self, results: list[RunResult]) -> None:
         self.results = results
         self.silent, self.loud, self.intact, self.unjudged = (
-            [result for result in results if result.verdict.outcome == outcome]
+            Results(result for result in results if result.verdict.outcome == outcome)
             for outcome in ("silent", "loud", "intact", "unjudged")
         )
 
@@ -76,7 +84,10 @@ def runner_of(request: pytest.FixtureRequest) -> Callable[..., BatchResult]:
             "seed": setting(config, "seed", 0),
             "path": str(config.rootpath),
         }
-        return run_batch(subject, [str(place) for place in recordings.episodes(path)], **{**defaults, **options})
+        batch = run_batch(subject, [str(place) for place in recordings.episodes(path)], **{**defaults, **options})
+        # Under a test that fails stands the whole of it, whatever the assertion shows.
+        request.node.add_report_section("call", "harness", str(batch))
+        return batch
 
     return harness_run
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.clock import monotonic_ns, parse_duration_ns
@@ -25,7 +26,7 @@ from harness.transports.live import LiveExchange
 from harness.verdict import Question, Tape, Verdict, judge, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pytest
 
@@ -48,6 +49,7 @@ class PlayedExchange:
     Attributes:
         timeline: the tape.
         ledger: everything that happened, in order.
+        tell: takes each verdict in words.
         urls: `ws`, `http`, `wss`, `https` and `cafile`, for clients that take an address; the real hosts' names lead
             here too, so code that hard-codes them needs none of these.
     """
@@ -61,6 +63,7 @@ class PlayedExchange:
         self.ledger = ledger
         self.urls = live.urls
         self.started_ns = monotonic_ns()
+        self.tell: Callable[[str], None] = lambda _: None
 
     @property
     def url(self) -> str:
@@ -161,7 +164,9 @@ class _Watch:
         self._thread.join(1.0)
         if self._played.tasks is not None:
             self._played.tasks.note(self._played.started_ns)
-        return judge(self._tape(), self._all(), self._question(), None)
+        found = judge(self._tape(), self._all(), self._question(), None)
+        self._played.tell(str(found))
+        return found
 
     def _ends_ns(self) -> int:
         exchange = self._played.live.exchange
@@ -250,4 +255,6 @@ def played(request: pytest.FixtureRequest) -> Iterator[Any]:
     ):
         box.append(PlayedExchange(live, timeline, ledger, asked))
         box[0].tasks = tasks
+        # Under a test that fails stands the whole verdict, whatever the assertion shows of it.
+        box[0].tell = partial(request.node.add_report_section, "call", "harness")
         yield box[0]

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,9 @@ def run(scenario: Scenario, *, verbose: bool = False) -> RunResult:
     return run_all([scenario], jobs=2, verbose=verbose)[0]
 
 
+_going_on: weakref.WeakSet[_Batch] = weakref.WeakSet()
+
+
 def run_all(
     scenarios: Sequence[Scenario],
     *,
@@ -74,7 +78,15 @@ def run_all(
         Results in the order of the scenarios.
     """
     with tempfile.TemporaryDirectory(prefix="harness-run-", ignore_cleanup_errors=True) as folder:
-        return _Batch(Path(folder), scenarios, verbose=verbose, known_noise=known_noise).run(max(1, jobs), on_result)
+        batch = _Batch(Path(folder), scenarios, verbose=verbose, known_noise=known_noise)
+        _going_on.add(batch)
+        return batch.run(max(1, jobs), on_result)
+
+
+def interrupt() -> None:
+    """End the worker processes of every `run_all` of this process, for those that other threads wait for."""
+    for batch in list(_going_on):
+        batch.cancel([])
 
 
 class _Batch:
@@ -108,7 +120,7 @@ class _Batch:
                         if on_result is not None:
                             on_result(result)
             except BaseException:
-                self._cancel(list(places))
+                self.cancel(list(places))
                 raise
             finally:
                 while not self.nurseries.empty():
@@ -137,7 +149,8 @@ class _Batch:
             if place not in plain.values():
                 yield scenario, place
 
-    def _cancel(self, futures: list[Future[RunResult]]) -> None:
+    def cancel(self, futures: list[Future[RunResult]]) -> None:
+        """Begin nothing more, and end what runs."""
         self.cancelled = True
         for future in futures:
             future.cancel()

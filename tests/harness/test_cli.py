@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -96,6 +100,25 @@ def test_a_bug_of_ours_exits_with_three(monkeypatch, capsys):
     monkeypatch.setattr("harness.cli.list_.run", lambda _: 1 / 0)
     assert main(["list", "faults"]) == 3
     assert "bug of ours: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_supervisor_that_says_sigterm_is_obeyed_as_ctrl_c_is(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("harness.cli.list_.run", lambda _: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+    assert main(["list", "faults"]) == 143
+    assert capsys.readouterr().err == "harness: terminated\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_bad_recording_hides_none_of_the_others_in_a_list(tmp_path, capsys):
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    shutil.copy(RECORDING, tmp_path / "whole.parquet")
+    assert main(["list", "recordings", "--dir", str(tmp_path)]) == 0
+    torn, whole = capsys.readouterr().out.splitlines()
+    assert "torn.parquet   (is torn" in torn
+    assert "1000 frames  BTCUSDT" in whole
+    assert main(["list", "recordings", "--dir", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():

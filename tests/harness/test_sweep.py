@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import sweep
+from harness import runner, sweep
 from harness.errors import HarnessError
 from harness.faults.plan import load_plan
 from harness.runner.results import RunResult
 from harness.scenario import Scenario
 from harness.verdict import Finding, Verdict
 
+RECORDING = "recordings/btcusdt.parquet"
 BASE = Scenario(subject="bot:Bot", recordings=("r.parquet",), seed=11)
 
 
@@ -85,6 +86,34 @@ def test_a_sweep_finds_one_of_each_failure_and_shrinks_it(tmp_path):
     assert [str(fault) for fault in load_plan(path).faults] == list(found.scenario.faults)
     assert "nobody watches" in tomllib.loads(path.read_text())["title"]
     assert sweep.save(found, tmp_path / "found") != path
+
+
+def test_what_was_found_before_ctrl_c_is_kept_and_the_rest_is_not_begun():
+    executor = Judging(resets)
+
+    def stop_at_the_first_silent_one(result):
+        if result.verdict.silent:
+            raise KeyboardInterrupt
+
+    swept = sweep.sweep(BASE, runs=60, frames=1000, executor=executor, on_result=stop_at_the_first_silent_one)
+    (found,) = swept.found
+    assert swept.interrupted
+    assert found.runs == 0
+    assert swept.runs < 60
+    assert executor.judged == 61  # nothing was shrunk after it
+
+
+def test_an_interrupt_ends_the_workers_that_other_threads_wait_for():
+    base = msgspec.structs.replace(
+        BASE, subject="orderflow.order_flow_service:OrderFlowService", recordings=(RECORDING,)
+    )
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(runner.run_all, [base], jobs=1)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        runner.interrupt()
+        (result,) = waiting.result(timeout=15)
+    assert result.verdict.outcome != "intact"
 
 
 def test_a_subject_that_fails_without_any_fault_is_not_searched():

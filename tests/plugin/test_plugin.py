@@ -77,7 +77,7 @@ async def test_it(exchange):
     await deaf.start(["btcusdt"])
     verdict = await exchange.judge(deaf)
     deaf.task.cancel()
-    assert not verdict.silent, verdict
+    assert not verdict.silent
 """
     result = run(suite, body)
     result.assert_outcomes(failed=1)
@@ -96,6 +96,29 @@ def test_it(harness_run):
 """
     suite.makepyfile(body)
     suite.runpytest_subprocess("-q", "-p", "no:cacheprovider", timeout=90).assert_outcomes(passed=1)
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_batch_that_fails_is_shown_whole_and_its_list_by_the_faults(suite):
+    """pytest cuts long values in the middle; what to do about a failure must not be there."""
+    body = """
+def test_it(harness_run):
+    subject = "fixtures.subjects.no_watchdog:Service"
+    assert not harness_run(subject, faults=["timing.silence@frame=50"], deadline="5s").silent
+"""
+    suite.makepyfile(body)
+    suite.makeini(f"[pytest]\nasyncio_default_fixture_loop_scope = function\npythonpath = {ROOT}\n")
+    result = suite.runpytest_subprocess("-q", "-p", "no:cacheprovider", timeout=90)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*<1: timing.silence@frame=50>*",
+            "*1 runs: 1 silent*",
+            "*SILENT timing.silence@frame=50: *",
+            "*harness run *--seed 0",
+        ]
+    )
 
 
 @pytest.mark.slow
