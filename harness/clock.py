@@ -42,24 +42,38 @@ def monotonic_ns() -> int:
     return _monotonic_ns()
 
 
+TICK_NS = 1 << 10
+"""What `both_ns` counts in. A process is woken later than a byte arrives by tens of ticks, and never by the same."""
 DRIFT_NS_MAX = 10 * NS_PER_US
-"""How far `both_ns` lets its wall time be from the machine's."""
+"""How far `both_ns` lets its wall time be from the machine's, besides a tick."""
 
-_distance_ns = _time_ns() - _monotonic_ns()
+# The wall clock when this process began. Of several readings the largest had the least between its two clocks.
+_origin_ns = max(_time_ns() - _monotonic_ns() for _ in range(5))
+_distance_ns = 0
+
+
+def steady_ns() -> int:
+    """
+    Nanoseconds since 1970 by the wall clock of when this process began; never steps back.
+
+    For what is recorded: wherever the wall clock was not set, it tells the same time, which a recording stores once.
+    """
+    return _monotonic_ns() + _origin_ns
 
 
 def both_ns() -> tuple[int, int]:
     """
-    Wall and monotonic time of one moment.
+    Wall and steady time of one moment, in ticks of `TICK_NS`.
 
     Two clocks cannot be read at once; what lies between the two readings is noise, different each time. The wall time
-    here is the monotonic one plus a distance that is kept until the wall clock has moved away from it by more than
-    `DRIFT_NS_MAX`, be it slewed or set. So equal distances mean equal clocks, which recordings store for nothing.
+    here is the steady one plus a distance, 0 at first, that is kept until the wall clock has certainly moved away from
+    it by more than `DRIFT_NS_MAX`, be it slewed or set.
     """
     global _distance_ns  # noqa: PLW0603 - one clock for all connections of a process
-    now, wall = monotonic_ns(), wall_ns()
-    if abs(wall - now - _distance_ns) > DRIFT_NS_MAX:
-        _distance_ns = wall - now
+    before, wall, after = steady_ns(), wall_ns(), steady_ns()
+    if not before - DRIFT_NS_MAX <= wall - _distance_ns <= after + DRIFT_NS_MAX:
+        _distance_ns = (wall - before) // TICK_NS * TICK_NS
+    now = before // TICK_NS * TICK_NS
     return now + _distance_ns, now
 
 

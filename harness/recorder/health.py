@@ -36,7 +36,7 @@ class Health:
         self.state = "recording"
         self.streams = streams
         self.endpoint = endpoint
-        self.started_ns = clock.monotonic_ns()
+        self.started_ns = clock.steady_ns()
         self.frames = 0
         self.rate = 0.0
         """Frames a second, lately."""
@@ -67,7 +67,7 @@ class Health:
 
     def update(self, scribe: Scribe, sieve: Sieve, mute: dict[str, int], wires: list[int]) -> None:
         """Take the numbers of the moment."""
-        now = clock.monotonic_ns()
+        now = clock.steady_ns()
         self.frames = scribe.frame_count
         self.bytes_per_frame = scribe.bytes_per_frame
         self.pending_bytes = scribe.pending_bytes
@@ -92,7 +92,7 @@ class Health:
             "format": 1,
             "pid": os.getpid(),
             "written_at_ns": clock.wall_ns(),
-            "uptime_s": round((clock.monotonic_ns() - self.started_ns) / clock.NS_PER_S, 3),
+            "uptime_s": round((clock.steady_ns() - self.started_ns) / clock.NS_PER_S, 3),
             "healthy": self.healthy,
             **{k: v for k, v in vars(self).items() if not k.startswith("_") and k not in {"started_ns", "asked_ns"}},
         }

@@ -386,8 +386,8 @@ class _Side(asyncio.Protocol):
         asyncio.get_running_loop().create_task(self._reset_later())
 
     async def _reset_later(self) -> None:
-        deadline_ns = clock.monotonic_ns() + int(RESET_PATIENCE_S * clock.NS_PER_S)
-        while self._on_its_way() and clock.monotonic_ns() < deadline_ns:  # noqa: ASYNC110 - the kernel tells nobody
+        deadline_ns = clock.steady_ns() + int(RESET_PATIENCE_S * clock.NS_PER_S)
+        while self._on_its_way() and clock.steady_ns() < deadline_ns:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.001)
         if self.sock is not None:
             _linger(self.sock)

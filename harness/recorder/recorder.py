@@ -243,9 +243,9 @@ class Recorder:
     async def _carry(self, line: Line, wire: Wire) -> None:
         settings = self.settings
         while True:
-            opened_ns = clock.monotonic_ns()
+            opened_ns = clock.steady_ns()
             while True:
-                age_s = (opened_ns + settings.life_ns - clock.monotonic_ns()) / clock.NS_PER_S
+                age_s = (opened_ns + settings.life_ns - clock.steady_ns()) / clock.NS_PER_S
                 changed = self._loop.create_task(self._replaced.wait())
                 either: list[asyncio.Future[Any]] = [wire.ended, changed]
                 await asyncio.wait(either, timeout=max(age_s, 0), return_when=asyncio.FIRST_COMPLETED)
@@ -253,7 +253,7 @@ class Recorder:
                 why = self._replace.pop(wire.number, "")
                 if not self._replace:
                     self._replaced.clear()
-                if not why and clock.monotonic_ns() >= opened_ns + settings.life_ns:
+                if not why and clock.steady_ns() >= opened_ns + settings.life_ns:
                     why = "it is about to be cut for its age"
                 if wire.ended.done() or why:
                     break
@@ -290,9 +290,9 @@ class Recorder:
     async def _hand_over(self, line: Line, old: Wire, why: str) -> Wire:
         log.info("Connection %d is replaced: %s", old.number, why)
         new = await self._come_back(line, at_once=True)
-        deadline_ns = clock.monotonic_ns() + self.settings.overlap_ns
+        deadline_ns = clock.steady_ns() + self.settings.overlap_ns
         heard = len(line.subscribe)  # acknowledgements are no data
-        while clock.monotonic_ns() < deadline_ns and not new.ended.done() and not old.ended.done():
+        while clock.steady_ns() < deadline_ns and not new.ended.done() and not old.ended.done():
             if new.data_count > heard:
                 # The old one may be behind: let it deliver what the new one begins with.
                 await asyncio.sleep(min(0.25, self.settings.overlap_ns / clock.NS_PER_S / 4))
@@ -354,7 +354,7 @@ class Recorder:
         pause_s = min(0.5, self.settings.stall_ns / clock.NS_PER_S / 4)
         while True:
             await asyncio.sleep(pause_s)
-            now = clock.monotonic_ns()
+            now = clock.steady_ns()
             if self._reading:
                 for wire in list(self._wires.values()):
                     self._keep_alive(wire, now)
@@ -454,7 +454,7 @@ class Recorder:
 
 
 def _now(connection: int) -> Ended:
-    return Ended(connection, clock.wall_ns(), clock.monotonic_ns())
+    return Ended(connection, *clock.both_ns())
 
 
 def _few(streams: tuple[str, ...]) -> str:

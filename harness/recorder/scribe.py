@@ -197,7 +197,7 @@ class Scribe:
         try:
             while not self._stopping:
                 pause_s = (
-                    (self._sync_due_ns - clock.monotonic_ns()) / clock.NS_PER_S if self._unsynced else self._interval_s
+                    (self._sync_due_ns - clock.steady_ns()) / clock.NS_PER_S if self._unsynced else self._interval_s
                 )
                 self._wake.wait(max(pause_s, 0))
                 self._wake.clear()
@@ -216,7 +216,7 @@ class Scribe:
         with self._lock:
             items, self._pending = self._pending, []
             size, self._pending_bytes = self._pending_bytes, 0
-        now = clock.monotonic_ns()
+        now = clock.steady_ns()
         frames = self.sieve.take(items, now)
         if frames or self._unsynced:
             self._store(frames, size)
@@ -242,7 +242,7 @@ class Scribe:
                     self._sync()
             except (OSError, RecordingError) as problem:
                 self._refused(problem)
-                now = clock.monotonic_ns()
+                now = clock.steady_ns()
                 deadline_ns = deadline_ns or now + int(STOP_PATIENCE_S * clock.NS_PER_S)
                 if self._stopping and now > deadline_ns:
                     lost = _count(waiting) + (0 if self._trusted else _count(self._unsynced))
@@ -255,7 +255,7 @@ class Scribe:
 
     def _must_sync(self, size: int) -> bool:
         self._unsynced_bytes += size
-        due = clock.monotonic_ns() >= self._sync_due_ns or self._unsynced_bytes >= UNSYNCED_BYTES_MAX
+        due = clock.steady_ns() >= self._sync_due_ns or self._unsynced_bytes >= UNSYNCED_BYTES_MAX
         return bool(self._unsynced) and (due or self._stopping)
 
     def _sync(self) -> None:
@@ -267,7 +267,7 @@ class Scribe:
         self._synced_bytes = self._journal.size_bytes
         self._unsynced = []
         self._unsynced_bytes = 0
-        self._sync_due_ns = clock.monotonic_ns() + int(self._interval_s * clock.NS_PER_S)
+        self._sync_due_ns = clock.steady_ns() + int(self._interval_s * clock.NS_PER_S)
 
     def _restart(self) -> None:
         durable = self._synced_bytes
@@ -316,7 +316,7 @@ class Scribe:
         self._on_beat()
 
     def _begin(self) -> Journal:
-        wall, now = clock.wall_ns(), clock.monotonic_ns()
+        wall, now = clock.wall_ns(), clock.steady_ns()
         while True:
             target = free_name(self.folder, self._name(wall), self._used)
             self._used.add(target)

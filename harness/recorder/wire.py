@@ -55,7 +55,7 @@ class Wire(asyncio.Protocol):
         self.upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why the connection is over."""
-        self.last_bytes_ns = clock.monotonic_ns()
+        self.last_bytes_ns = clock.steady_ns()
         """Monotonic time of the last byte, whatever it was."""
         self.opened_ns = self.last_bytes_ns
         self.pinged_ns = 0

@@ -57,8 +57,11 @@ ENCODINGS = {
     "is_buyer_maker": "RLE",
     "raw": "PLAIN",
 }
+STATISTICS = ["received_at", "monotonic_ns", "event_time", "agg_trade_id", "symbol", "kind", "trade_time"]
+"""Those whose pages may be shared (see `sharing`) have them all, or their pages would differ."""
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 6
+"""Measured: prices take a sixth less than at 3, for a tenth of a microsecond a frame; 9 gains little more."""
 
 
 class Metadata(msgspec.Struct, kw_only=True):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from harness.errors import RecordingError
 from harness.recording import places
 from harness.recording.format import FORMAT, METADATA_KEY, SCHEMA, Metadata
+from harness.recording.sharing import is_intact
 from harness.recording.table import to_frames
 
 if TYPE_CHECKING:
@@ -28,10 +29,16 @@ class Part:
         self.path = path
         source = places.opened(path)
         try:
-            self._file = pq.ParquetFile(source)
+            self._file = pq.ParquetFile(source, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as cause:
             raise RecordingError(path, _torn(path, cause)) from cause
         self.metadata = self._about()
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether every byte is the one that was written; True for files of before they were sealed. Reads them all."""
+        with places.opened(self.path) as source:
+            return is_intact(source)
 
     @property
     def group_count(self) -> int:
@@ -47,10 +54,15 @@ class Part:
         return sum(self.column_bytes(group).values())
 
     def column_bytes(self, group: int) -> dict[str, int]:
-        """Size of each column of a row group in the file."""
+        """What each column of a row group takes in the file; 0 where its pages are those of an earlier one."""
         about = self._file.metadata.row_group(group)
-        columns = [about.column(number) for number in range(about.num_columns)]
-        return {column.path_in_schema: int(column.total_compressed_size) for column in columns}
+        sizes: dict[str, int] = {}
+        taken: set[int] = set()
+        for column in (about.column(number) for number in range(about.num_columns)):
+            shared = column.data_page_offset in taken
+            taken.add(column.data_page_offset)
+            sizes[column.path_in_schema] = 0 if shared else int(column.total_compressed_size)
+        return sizes
 
     def read(self, group: int, columns: list[str] | None = None) -> pa.Table:
         """

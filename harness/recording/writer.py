@@ -21,10 +21,12 @@ from harness.recording.format import (
     METADATA_KEY,
     ROW_GROUP,
     SCHEMA,
+    STATISTICS,
     Metadata,
     iso,
 )  # fmt: skip
 from harness.recording.locks import sync_folder
+from harness.recording.sharing import share_equal_chunks
 from harness.recording.table import digest, to_table
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class RecordingWriter:
     """
     Writes frames into one Parquet file.
 
-    Memory is bounded by one row group. The file is written under a temporary name, made durable, and renamed.
+    Memory is bounded by one row group. The file is written under a temporary name; a copy of it without what it holds
+    twice is made durable, and renamed.
 
     Args:
         path: where the recording shall be; what is there already is never overwritten.
@@ -63,6 +66,7 @@ class RecordingWriter:
         self.path = Path(path)
         if self.path.exists():
             raise RecordingError(path, "is there already; recordings are never overwritten, name another file")
+        self._long = self.path.with_name(f".{self.path.name}.{os.getpid()}.long.part")
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._symbols = dict.fromkeys(symbol.upper() for symbol in symbols)
         self._metadata = Metadata(endpoint=endpoint, source=source, remarks=tuple(remarks))
@@ -70,7 +74,7 @@ class RecordingWriter:
         self._digests: list[str] = []
         self._waiting: list[Frame] = []
         try:
-            self._sink = pa.OSFile(str(self._part), "wb")
+            self._sink = pa.OSFile(str(self._long), "wb")
         except OSError as cause:
             raise RecordingError(path, _refusal(cause)) from cause
         self._writer = pq.ParquetWriter(
@@ -81,7 +85,8 @@ class RecordingWriter:
             use_dictionary=DICTIONARY,
             column_encoding=ENCODINGS,
             store_decimal_as_integer=True,
-            write_statistics=["received_at", "event_time", "agg_trade_id", "symbol", "kind", "trade_time"],
+            write_statistics=STATISTICS,
+            write_page_checksum=True,
         )
 
     def __enter__(self) -> Self:
@@ -133,6 +138,7 @@ class RecordingWriter:
                 pass  # it is thrown away
         # What could not be closed would try again when it is collected, and complain.
         self._writer.is_open = False
+        self._long.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
@@ -166,8 +172,11 @@ class RecordingWriter:
         self._writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(about)})
         self._writer.close()
         self._sink.close()
-        with self._part.open("rb+") as part:
+        with self._long.open("rb") as long, self._part.open("wb") as part:
+            share_equal_chunks(long, part)
+            part.flush()
             os.fsync(part.fileno())
+        self._long.unlink()
         # A hard link fails where the name is taken, which a rename would silently overwrite.
         try:
             os.link(self._part, self.path)

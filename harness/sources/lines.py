@@ -48,18 +48,18 @@ _decode_entry = msgspec.json.Decoder(Entry).decode
 
 def colon(path: Path, tally: Tally) -> Iterator[Frame]:
     """`<unix seconds>: <frame>` lines, the first naming the URL (cryptofeed's raw files)."""
-    start_ns = 0
+    last_ns = 0
     for number, line in files.lines(path):
         if not line:
             continue  # the recorder ends each frame with an empty line
         if found := _TIMED.fullmatch(line):
             # Digits, not floats: a double holds microseconds of this century and no more.
             at_ns = int(found[1]) * NS_PER_S + int((found[2] or b"0").ljust(9, b"0"))
-            start_ns = start_ns or at_ns
+            last_ns = max(last_ns, at_ns)
             tally.taken += 1
-            yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=at_ns - start_ns, data=found[3])
+            yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=last_ns, data=found[3])
         elif line.startswith((b"wss://", b"ws://")):
-            if start_ns:
+            if last_ns:
                 tally.skip("the URL of a further connection", number)
         else:
             tally.skip("no receive time in front", number)
@@ -68,7 +68,7 @@ def colon(path: Path, tally: Tally) -> Iterator[Frame]:
 
 def nanoseconds(path: Path, tally: Tally) -> Iterator[Frame]:
     """`<receive nanoseconds> <frame>` lines (hftbacktest's collector)."""
-    start_ns = 0
+    last_ns = 0
     for number, line in files.lines(path):
         found = _TIMED_NS.fullmatch(line)
         if not found:
@@ -78,30 +78,29 @@ def nanoseconds(path: Path, tally: Tally) -> Iterator[Frame]:
             tally.skip("a REST depth snapshot that the recorder mixed in, no frame", number)
             continue
         at_ns = int(found[1])
-        start_ns = start_ns or at_ns
+        last_ns = max(last_ns, at_ns)
         tally.taken += 1
-        yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=at_ns - start_ns, data=found[2])
+        yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=last_ns, data=found[2])
     tally.remark("monotonic times are derived from wall times")
 
 
 def bare(path: Path, tally: Tally) -> Iterator[Frame]:
     """Frames as received, one a line, no receive time: event times stand in for it."""
-    start_ns, at_ns = 0, 0
+    at_ns = 0
     for number, line in files.lines(path):
         if not line:
             tally.skip("an empty line", number)
             continue
         if found := _EVENT_MS.search(line):
             at_ns = max(at_ns, int(found[1]) * NS_PER_MS)
-        start_ns = start_ns or at_ns
         tally.taken += 1
-        yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=at_ns - start_ns, data=line)
+        yield Frame(connection=1, received_at_ns=at_ns, monotonic_ns=at_ns, data=line)
     tally.remark("there are no receive times; event times stand in for them")
 
 
 def entries(path: Path, tally: Tally) -> Iterator[Frame]:
     """JSON lines with the frame in `raw`: our own export, and `{"market","recv","raw"}` files."""
-    start_ns, last_ns = 0, 0
+    last_ns = 0
     for number, line in files.lines(path):
         if not line:
             continue
@@ -111,7 +110,7 @@ def entries(path: Path, tally: Tally) -> Iterator[Frame]:
             at_ns = _received_ns(entry)
         except (msgspec.MsgspecError, ValueError, binascii.Error) as cause:
             raise RecordingError(f"{path}:{number}", f"is no line of an export: {cause}") from cause
-        start_ns, last_ns = start_ns or at_ns, max(last_ns, at_ns)
+        last_ns = max(last_ns, at_ns)
         tally.taken += 1
         try:
             yield msgspec.convert(
@@ -120,7 +119,7 @@ def entries(path: Path, tally: Tally) -> Iterator[Frame]:
                     "direction": entry.direction,
                     "kind": entry.kind,
                     "received_at_ns": at_ns,
-                    "monotonic_ns": entry.monotonic_ns if entry.monotonic_ns is not None else last_ns - start_ns,
+                    "monotonic_ns": entry.monotonic_ns if entry.monotonic_ns is not None else last_ns,
                     "data": data,
                     "close_code": entry.close_code,
                     "detail": entry.detail,

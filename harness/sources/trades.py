@@ -42,7 +42,6 @@ class Renderer:
         self.connection = 1
         self._symbol = symbol
         self._tally = tally
-        self._start_ns: int | None = None
         self._last_ns = 0
         self._last_ids: dict[str, int] = {}
         tally.remark(RENDERED)
@@ -100,15 +99,13 @@ class Renderer:
         return self._frame(kind, at_ns, b"", detail)
 
     def _frame(self, kind: Any, at_ns: int, data: bytes, detail: str) -> Frame:
-        if self._start_ns is None:
-            self._start_ns = at_ns
         # Times of the source may step back; a tape never does.
         self._last_ns = max(self._last_ns, at_ns)
         return Frame(
             connection=self.connection,
             kind=kind,
             received_at_ns=at_ns,
-            monotonic_ns=self._last_ns - self._start_ns,
+            monotonic_ns=self._last_ns,
             data=data,
             detail=detail,
         )

@@ -48,27 +48,46 @@ class Clocks:
         self.ahead_ns = 1_700_000_000 * clock.NS_PER_S
         monkeypatch.setattr(clock, "_monotonic_ns", self._monotonic)
         monkeypatch.setattr(clock, "_time_ns", lambda: self._monotonic() + self.ahead_ns)
-        monkeypatch.setattr(clock, "_distance_ns", self.ahead_ns)
+        monkeypatch.setattr(clock, "_origin_ns", self.ahead_ns)
+        monkeypatch.setattr(clock, "_distance_ns", 0)
 
     def _monotonic(self) -> int:
-        self.now_ns += 70
+        return self.skip(70)
+
+    def skip(self, passed_ns: int) -> int:
+        """Let time pass."""
+        self.now_ns += passed_ns
         return self.now_ns
 
 
-def test_both_clocks_keep_their_distance_while_the_wall_clock_is_only_read_a_little_later(monkeypatch):
+def test_both_clocks_are_one_while_the_wall_clock_is_only_read_a_little_later(monkeypatch):
     clocks = Clocks(monkeypatch)
     for _ in range(100):
         wall, now = clock.both_ns()
-        assert wall - now == clocks.ahead_ns
+        assert wall == now
+        assert wall % clock.TICK_NS == 0
+        assert 0 <= clocks.now_ns + clocks.ahead_ns - wall < clock.TICK_NS + 4 * 70
+
+
+def test_a_process_that_sleeps_between_the_two_readings_does_not_part_the_clocks(monkeypatch):
+    clocks = Clocks(monkeypatch)
+    slow = iter([0, 5 * clock.NS_PER_MS, 0])
+    monkeypatch.setattr(clock, "_time_ns", lambda: clocks.skip(next(slow)) + clocks.ahead_ns)
+    for _ in range(3):
+        wall, now = clock.both_ns()
+        assert wall == now
 
 
 @pytest.mark.parametrize("step_ns", [-3600 * clock.NS_PER_S, 3600 * clock.NS_PER_S, 11_000])
 def test_both_clocks_follow_a_wall_clock_that_was_set(monkeypatch, step_ns):
     clocks = Clocks(monkeypatch)
-    clock.both_ns()
+    first, began = clock.both_ns()
     clocks.ahead_ns += step_ns
     wall, now = clock.both_ns()
-    assert abs(wall - now - clocks.ahead_ns) <= 70
+    assert abs(wall - now - step_ns) <= clock.TICK_NS + 70
+    assert wall % clock.TICK_NS == now % clock.TICK_NS == 0
+    assert 0 <= now - began <= clock.TICK_NS
+    assert abs(wall - first - step_ns) <= 2 * clock.TICK_NS
 
 
 @given(st.lists(st.integers(-9_000, 9_000), min_size=1, max_size=200))
@@ -77,5 +96,6 @@ def test_the_wall_time_told_is_never_further_from_the_machines_than_it_says(slew
         clocks = Clocks(patch)
         for slew_ns in slews_ns:
             clocks.ahead_ns += slew_ns
-            wall, now = clock.both_ns()
-            assert abs(wall - now - clocks.ahead_ns) <= clock.DRIFT_NS_MAX + 70
+            wall, _ = clock.both_ns()
+            true = clocks.now_ns + clocks.ahead_ns
+            assert abs(true - wall) <= clock.DRIFT_NS_MAX + clock.TICK_NS + 4 * 70
