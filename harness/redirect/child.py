@@ -50,12 +50,32 @@ const net = require('net'), fs = require('fs'), path = require('path');
 const ports = JSON.parse(process.env.HARNESS_REDIRECT_PORTS);
 const hosts = new RegExp(process.env.HARNESS_REDIRECT_HOSTS);
 const original = net.Socket.prototype.connect;
+const asked = {};
+// Where the parent wants host:port to lead. Node cannot wait for an answer here, so a short-lived node waits for it.
+const ask = (host, port) => {
+  const [gateHost, gatePort] = process.env.HARNESS_REDIRECT_GATE.split(':');
+  const script = `const s = require('net').connect(${gatePort}, '${gateHost}');
+    s.end(process.argv[1]); s.pipe(process.stdout);`;
+  const env = Object.assign({}, process.env, { NODE_OPTIONS: '' });
+  const options = { env, timeout: 20000, encoding: 'utf8' };
+  const answer = require('child_process').execFileSync(process.execPath, ['-e', script, `${host} ${port}\\n`], options);
+  return answer.startsWith('ok ') ? Number(answer.trim().split(' ')[2]) : undefined;
+};
+const lead = (host, port) => {
+  if (!hosts.test(host)) return undefined;
+  if (ports[port] !== undefined) return ports[port];
+  const key = `${host} ${port}`;
+  if (!(key in asked)) {
+    try { asked[key] = ask(host, port); } catch (problem) { return undefined; }
+  }
+  return asked[key];
+};
 const local = (h) => !h || h === 'localhost' || h === '::1' || h.startsWith('127.');
 net.Socket.prototype.connect = function (...args) {
   const normal = Array.isArray(args[0]) ? args[0] : net._normalizeArgs(args);
   const options = normal[0];
   if (options && !options.path && !local(options.host)) {
-    const target = hosts.test(options.host) ? ports[String(options.port)] : undefined;
+    const target = lead(options.host, String(options.port));
     if (target === undefined) {
       const error = new Error(`getaddrinfo ENOTFOUND ${options.host} (not redirected by harness)`);
       error.code = 'ENOTFOUND';
@@ -84,7 +104,7 @@ class ChildRedirect:
     Args:
         gate: where to dial; asked by the children over loopback.
         cafile: PEM of the session CA.
-        ports: for node, which cannot ask in time: real port to local port.
+        ports: for node, which is slow to ask: real port to local port; what is not in it is asked for once.
     """
 
     def __init__(self, gate: Gate, cafile: str | None, ports: Mapping[int, int] | None = None) -> None:

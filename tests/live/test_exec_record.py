@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -34,6 +35,38 @@ except websockets.ConnectionClosedError:
 """
 
 
+NODE = """
+const tls = require('tls');
+const socket = tls.connect({ host: 'stream.binance.com', port: 9443, servername: 'stream.binance.com' }, () => {
+  socket.write('GET /ws/btcusdt@aggTrade HTTP/1.1\\r\\nHost: stream.binance.com:9443\\r\\nUpgrade: websocket\\r\\n'
+    + 'Connection: Upgrade\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n'
+    + 'Sec-WebSocket-Version: 13\\r\\n\\r\\n');
+});
+socket.on('data', () => {});
+setTimeout(() => process.exit(5), 2500);
+"""
+
+
+def record(live, out, *program):
+    upstream = str(live.urls["wss"]).removeprefix("wss://")
+    options = ["--record", "--out", str(out), "--upstream", upstream, "--cafile", str(live.cafile)]
+    command = [sys.executable, "-m", "harness", "exec", *options, "--", *program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
+def test_a_node_program_is_recorded_likewise(tmp_path):
+    (tmp_path / "app.js").write_text(NODE, encoding="utf-8")
+    timeline = load_timeline([ROOT / "recordings" / "btcusdt.parquet"])
+    with LiveExchange(timeline, Plan(), settings=ExchangeSettings(speed=20.0), tls=True) as live:
+        done = record(live, tmp_path / "out", "node", str(tmp_path / "app.js"))
+    assert done.returncode == 5, done.stderr
+    (path,) = (tmp_path / "out").glob("*.parquet")
+    got = [frame.data for frame in open_recording(path).frames() if frame.kind == "text"]
+    assert len(got) > 10
+    assert got == list(timeline.payloads(0, len(got)))
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "got"), [("ws.close:code=1001@frame=100", 0, 100), ("tcp.fin_no_close@frame=60", 7, 60)]
 )
@@ -42,19 +75,7 @@ def test_the_tape_holds_what_the_program_got_and_how_it_ended(tmp_path, fault, c
     timeline = load_timeline([ROOT / "recordings" / "btcusdt.parquet"])
     plan = Plan((parse_fault(fault),))
     with LiveExchange(timeline, plan, settings=ExchangeSettings(speed=20.0), tls=True) as live:
-        upstream = str(live.urls["wss"]).removeprefix("wss://")
-        line = [
-            "exec",
-            "--record",
-            "--out",
-            str(tmp_path / "out"),
-            "--upstream",
-            upstream,
-            "--cafile",
-            str(live.cafile),
-        ]
-        command = [sys.executable, "-m", "harness", *line, "--", sys.executable, str(tmp_path / "app.py")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+        done = record(live, tmp_path / "out", sys.executable, str(tmp_path / "app.py"))
     assert done.returncode == code, done.stderr
     said = [text.encode() for text in done.stdout.splitlines()]
     assert said == list(timeline.payloads(0, got))
