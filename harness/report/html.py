@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks import STAGES
 from harness.clock import NS_PER_S
+from harness.report.advice import advice, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,15 +32,19 @@ body { margin: 0 auto; max-width: 1060px; padding: 28px 20px 60px; background: v
 h1 { font-size: 1.35rem; margin: 0 0 2px; overflow-wrap: anywhere; }
 .dim { color: var(--dim); }
 code, pre { font: 13px/1.45 ui-monospace, Consolas, monospace; }
-pre { overflow-x: auto; background: var(--card); padding: 10px 12px; border-radius: 6px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); padding: 10px 12px; border-radius: 6px; }
 .tally { display: flex; gap: 10px; flex-wrap: wrap; margin: 18px 0; }
 .tally div { padding: 8px 16px; border-radius: 8px; background: var(--card); border: 1px solid var(--line); }
 .tally b { font-size: 1.25rem; margin-right: 6px; }
+.advice { list-style: none; margin: 0 0 26px; padding: 0; }
+.advice li { margin: 8px 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { white-space: nowrap; }
+td:last-child { min-width: 16em; }
 a { color: inherit; }
 .silent { color: var(--silent); }
 .loud { color: var(--loud); }
@@ -59,7 +64,7 @@ article p { margin: 4px 0; }
 dl { display: grid; grid-template-columns: 90px 1fr; gap: 2px 12px; margin: 6px 0; font-size: 14px; }
 dt { color: var(--dim); }
 dd { margin: 0; overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; display: block; }
+svg { width: 100%; min-width: 600px; height: auto; display: block; }
 svg text { fill: var(--dim); font: 11px ui-monospace, monospace; }
 details > summary { cursor: pointer; color: var(--dim); }
 """
@@ -83,7 +88,7 @@ def render(runs: Sequence[Run]) -> str:
         f"<h1>{escape(subjects)}</h1>",
         f'<div class="dim">{escape(" · ".join(facts))}</div>',
         f'<div class="tally">{tally}</div>',
-        _table(ordered, several=len(names) > 1) if len(runs) > 1 else "",
+        _advice(runs) + _table(ordered, several=len(names) > 1) if len(runs) > 1 else "",
         *(_section(number, run, several=len(names) > 1) for number, run in ordered),
     ]
     return (
@@ -104,7 +109,7 @@ def _table(ordered: Sequence[tuple[int, Run]], *, several: bool) -> str:
     rows = []
     for number, run in ordered:
         verdict = run.verdict
-        finding = _worst(run)
+        finding = worst(verdict)
         told = (
             ""
             if finding is None or not finding.excusable
@@ -122,20 +127,31 @@ def _table(ordered: Sequence[tuple[int, Run]], *, several: bool) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _worst(run: Run) -> Finding | None:
-    return min(run.verdict.findings, key=lambda f: (f.signalled or not f.excusable, f.since_s), default=None)
+def _advice(runs: Sequence[Run]) -> str:
+    numbers = {id(run): number for number, run in enumerate(runs)}
+    items = []
+    for mend in advice(runs):
+        links = ", ".join(
+            f'<a href="#run-{numbers[id(run)]}"><code>{escape(_name(run, several=False))}</code></a>'
+            for run in mend.runs
+        )
+        items.append(
+            f"<li><b>{len(mend.runs)} ×</b> {escape(mend.suggestion)}"
+            f"<details><summary>{escape(', '.join(mend.places))}</summary>{links}</details></li>"
+        )
+    return f'<h2>Where to begin</h2><ul class="advice">{"".join(items)}</ul>' if items else ""
 
 
 def _section(number: int, run: Run, *, several: bool) -> str:
     verdict = run.verdict
-    worst = _worst(run)
+    finding = worst(verdict)
     passed = dict(verdict.stages)
     way = "".join(
-        f'<li class="{"" if passed.get(stage, True) else "no "}{"here" if worst and worst.stage == stage else ""}">'
+        f'<li class="{"" if passed.get(stage, True) else "no "}{"here" if finding and finding.stage == stage else ""}">'
         f"{'●' if passed.get(stage, True) else '○'} {stage}</li>"
         for stage in STAGES
         # Metrics are looked at only where the subject offers them; they are a stage where they are the trouble.
-        if stage != "metrics" or (worst and worst.stage == "metrics")
+        if stage != "metrics" or (finding and finding.stage == "metrics")
     )
     shown = verdict.findings[:MAX_FINDINGS]
     more = (
@@ -211,15 +227,18 @@ def _chart(run: Run) -> str:
         for s in run.verdict.signals[:40]
     )
     axis = "".join(
-        f'<text x="{x(end_s * part / 4)}" y="{HEIGHT - 10}" text-anchor="middle">{end_s * part / 4:.1f} s</text>'
-        for part in range(5)
+        f'<text x="{x(end_s * part / 4)}" y="{HEIGHT - 10}" text-anchor="{anchor}">{end_s * part / 4:.1f} s</text>'
+        for part, anchor in enumerate(("start", "middle", "middle", "middle", "end"))
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="trades sent and accepted over time">{shades}'
+        f'<div class="wide"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="trades sent and accepted over time">{shades}'
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{TOP + inner_h}" y2="{TOP + inner_h}" stroke="var(--line)"/>'
         f'<text x="{LEFT - 6}" y="{TOP + 10}" text-anchor="end">{most}</text>'
         f'<text x="{LEFT - 6}" y="{TOP + inner_h}" text-anchor="end">0</text>'
         f"{line(1, 'sent', 3)}{line(2, 'accepted', 1.6)}{ticks}{axis}"
-        f'<text x="{LEFT + 8}" y="{TOP + 12}" style="fill:var(--sent)">sent</text>'
-        f'<text x="{LEFT + 48}" y="{TOP + 12}" style="fill:var(--accepted)">accepted</text></svg>'
+        # Counts only grow, so the lower right corner is the one that no line crosses.
+        f'<text x="{WIDTH - RIGHT - 70}" y="{TOP + inner_h - 8}" text-anchor="end" style="fill:var(--sent)">sent</text>'
+        f'<text x="{WIDTH - RIGHT - 8}" y="{TOP + inner_h - 8}" text-anchor="end" style="fill:var(--accepted)">'
+        "accepted</text></svg></div>"
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 from harness.checks import STAGES
 from harness.clock import NS_PER_S
+from harness.report.advice import advice, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 INDENT = " " * 11
 MAX_FINDINGS = 6
 MAX_SIGNALS = 3
+MAX_ADVICE = 6
 _COLOURS = {"silent": "31;1", "loud": "33;1", "intact": "32;1", "unjudged": "35;1"}
 
 
@@ -28,10 +31,11 @@ def render(runs: Sequence[Run], *, colour: bool = False, width: int | None = Non
     Args:
         runs: one gives a page, several a table.
         colour: use terminal colours.
-        width: columns; None takes the terminal's.
+        width: columns; None takes the terminal's. Where there is none, a table has its causes in full.
     """
+    whole = width is None and not sys.stdout.isatty()
     width = max(60, min(width or shutil.get_terminal_size((110, 24)).columns, 140))
-    lines = _page(runs[0], colour, width) if len(runs) == 1 else _table(runs, colour, width)
+    lines = _page(runs[0], colour, width) if len(runs) == 1 else _table(runs, colour, width, whole=whole)
     return "\n".join(lines) + "\n"
 
 
@@ -79,21 +83,16 @@ def _head(run: Run) -> list[str]:
 def _way(verdict: Verdict) -> list[str]:
     # Filled: data, or the way to it, passed this stage; empty: nothing ever did.
     passed = dict(verdict.stages)
-    worst = _worst(verdict)
-    shown = [stage for stage in STAGES if stage != "metrics" or (worst and worst.stage == "metrics")]
+    finding = worst(verdict)
+    shown = [stage for stage in STAGES if stage != "metrics" or (finding and finding.stage == "metrics")]
     line = "  " + "  ".join(f"{stage} {'●' if passed.get(stage, True) else '○'}" for stage in shown)
     counts = f"sent {verdict.sent:,}   accepted {verdict.accepted:,}".replace(",", " ")
-    if worst is None:
+    if finding is None:
         return [line, f"  {counts}"]
-    at = 2 + sum(len(stage) + 4 for stage in shown[: shown.index(worst.stage)]) if worst.stage in shown else 2
-    marker = f"{' ' * at}╰─ {worst.check.replace('_', ' ')}"
+    at = 2 + sum(len(stage) + 4 for stage in shown[: shown.index(finding.stage)]) if finding.stage in shown else 2
+    marker = f"{' ' * at}╰─ {finding.check.replace('_', ' ')}"
     gap = max(3, len(line) - len(marker) - len(counts))
     return [line, f"{marker}{' ' * gap}{counts}"]
-
-
-def _worst(verdict: Verdict) -> Finding | None:
-    ordered = sorted(verdict.findings, key=lambda f: (f.signalled or not f.excusable, f.since_s))
-    return ordered[0] if ordered else None
 
 
 def _block(finding: Finding, verdict: Verdict, colour: bool, width: int) -> list[str]:
@@ -146,7 +145,7 @@ def _wrapped(first: str, text: str, width: int) -> list[str]:
 # --- Many runs ----------------------------------------------------------------------------------------
 
 
-def _table(runs: Sequence[Run], colour: bool, width: int) -> list[str]:
+def _table(runs: Sequence[Run], colour: bool, width: int, *, whole: bool) -> list[str]:
     counts = {
         kind: sum(run.verdict.outcome == kind for run in runs) for kind in ("silent", "loud", "intact", "unjudged")
     }
@@ -164,16 +163,29 @@ def _table(runs: Sequence[Run], colour: bool, width: int) -> list[str]:
     ]
     order = {"silent": 0, "unjudged": 1, "loud": 2, "intact": 3}
     for run, name in sorted(zip(runs, names, strict=True), key=lambda pair: order[pair[0].verdict.outcome]):
-        lines.append(_row(run, name, column, colour, width))
-    silent = [run for run in runs if run.verdict.silent]
-    if silent:
-        lines += ["", "  reproduce one:  " + silent[0].scenario.reproduce()]
+        lines.append(_row(run, name, column, colour, None if whole else width))
+    return [*lines, *_advice(runs, width)]
+
+
+def _advice(runs: Sequence[Run], width: int) -> list[str]:
+    mends = advice(runs)
+    lines = ["", "  where to begin"] if mends else []
+    for mend in mends[:MAX_ADVICE]:
+        lines += _wrapped(f"  {len(mend.runs):>4} ×  ", mend.suggestion, width)
+        first, more = ", ".join(mend.runs[0].scenario.named_faults) or "no fault", len(mend.runs) - 1
+        where = f"{', '.join(mend.places)}: {first}{f' and {more} more' if more else ''}"
+        lines += _wrapped(" " * 9, where, width)
+        lines += [f"{' ' * 9}reproduce: {mend.runs[0].scenario.reproduce()}"]
+    if len(mends) > MAX_ADVICE:
+        lines.append(
+            f"{' ' * 9}and {len(mends) - MAX_ADVICE} mends more, of {sum(len(m.runs) for m in mends[MAX_ADVICE:])} runs"
+        )
     return lines
 
 
-def _row(run: Run, name: str, column: int, colour: bool, width: int) -> str:
+def _row(run: Run, name: str, column: int, colour: bool, width: int | None) -> str:
     verdict = run.verdict
-    finding = _worst(verdict)
+    finding = worst(verdict)
     stage, told, cause = "", "", verdict.reason
     if finding is not None:
         stage = finding.stage
@@ -183,9 +195,9 @@ def _row(run: Run, name: str, column: int, colour: bool, width: int) -> str:
     shown = name if len(name) <= column else name[: column - 1] + "…"
     outcome = _painted(f"{verdict.outcome:8}", verdict.outcome, colour)
     head = f"  {shown:{column}}  {outcome}  {stage:9}  {verdict.lost:>5}  {told:>10}  "
-    room = width - (column + 42)
     cause = cause.splitlines()[0] if cause else ""
-    return (head + (cause if len(cause) <= room or room < 20 else cause[: room - 1] + "…")).rstrip()
+    room = len(cause) if width is None else max(20, width - (column + 45))
+    return (head + (cause if len(cause) <= room else cause[: room - 1] + "…")).rstrip()
 
 
 def _painted(text: str, kind: str, colour: bool) -> str:
