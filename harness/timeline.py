@@ -6,11 +6,13 @@ they are sent. Frame numbers are indices from 0 here; the plan language counts f
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
+
+from harness.frames import move_times
+from harness.frames.packed import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,16 @@ class PayloadStore(Protocol):
     """Where the payload bytes of a timeline are."""
 
     def fetch(self, first: int, last: int) -> Sequence[bytes]:
-        """Payloads (never wrapped) of the frames `first` to `last`, exclusive."""
+        """Payloads (never wrapped) of the frames `first` to `last`, exclusive; best as `Packed`."""
+        ...
+
+
+@runtime_checkable
+class MovableStore(PayloadStore, Protocol):
+    """A store that knows where the times inside its payloads are, so that nobody need search for them."""
+
+    def moved(self, offset_ms: int) -> PayloadStore:
+        """The same payloads, with their times as `frames.move_times` moves them."""
         ...
 
 
@@ -98,6 +109,10 @@ class Timeline:
         """The bytes of the frames `first` to `last`, exclusive, unwrapped."""
         return self.store.fetch(first, last)
 
+    def packed(self, first: int, last: int) -> Packed:
+        """The same in one block, for those who send them on."""
+        return Packed.of(self.store.fetch(first, last))
+
     def stream_of(self, frame: int) -> str:
         """Name of the stream that a frame belongs to."""
         return self.streams[int(self.stream_codes[frame])]
@@ -115,13 +130,14 @@ class Timeline:
         """The same tape with the times inside the frames (`E`, `T`) moved by `offset_ms`, all other bytes untouched."""
         if not offset_ms:
             return self
+        store = self.store
         return Timeline(
             due_ns=self.due_ns,
             stream_codes=self.stream_codes,
             trade_ids=self.trade_ids,
             event_ms=np.where(self.event_ms >= 0, self.event_ms + offset_ms, self.event_ms),
             streams=self.streams,
-            store=_RetimedStore(self.store, offset_ms),
+            store=store.moved(offset_ms) if isinstance(store, MovableStore) else _RetimedStore(store, offset_ms),
             start_ms=self.start_ms + offset_ms,
             marks=self.marks,
             names=self.names,
@@ -153,11 +169,6 @@ class Timeline:
         )
 
 
-# `"E":`, `"T":` and nothing else: the digits of a time never change their number between 2001
-# and 2286 in milliseconds, so a frame keeps its length. Microseconds have 16 digits.
-_TIMES = re.compile(rb'("[ET]"\s*:\s*)(\d{16}|\d{13})(?!\d)')
-
-
 class _RetimedStore:
     def __init__(self, store: PayloadStore, offset_ms: int, *, from_frame: int = 0) -> None:
         self._store = store
@@ -166,11 +177,6 @@ class _RetimedStore:
 
     def fetch(self, first: int, last: int) -> Sequence[bytes]:
         return [
-            payload if frame < self._from_frame else _TIMES.sub(self._moved, payload)
+            payload if frame < self._from_frame else move_times(payload, self._offset_ms)
             for frame, payload in enumerate(self._store.fetch(first, last), first)
         ]
-
-    def _moved(self, found: re.Match[bytes]) -> bytes:
-        digits = found[2]
-        offset = self._offset_ms if len(digits) == 13 else self._offset_ms * 1000
-        return found[1] + str(int(digits) + offset).encode().rjust(len(digits), b"0")

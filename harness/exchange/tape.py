@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from itertools import accumulate, chain
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from harness.exchange import wire
+from harness.frames.packed import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from harness.timeline import Timeline
 
@@ -40,8 +43,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 class Block(msgspec.Struct, frozen=True):
     """Framed bytes of consecutive frames."""
 
-    data: bytes
-    ends: list[int]
+    data: memoryview
+    ends: NDArray[np.int64]
     """Offset at which each frame ends; frames that the shape does not carry have no bytes."""
 
 
@@ -72,28 +75,25 @@ class Tape:
         self._room = cache_bytes
         self._cached_bytes = 0
         self._blocks: OrderedDict[tuple[int, Shape], Block] = OrderedDict()
-        self._heads = _Heads()
         self._prefixes = [b'{"stream":"%s","data":' % name.encode() for name in timeline.streams]
 
-    def frames(self, first: int, last: int, shape: Shape) -> list[bytes | memoryview]:
+    def frames(self, first: int, last: int, shape: Shape) -> list[memoryview]:
         """
         Framed bytes of the frames `first` to `last`, exclusive, of the streams that the shape carries.
 
         Returns:
             Slices of shared blocks; empty ones are left out.
         """
-        pieces: list[bytes | memoryview] = []
+        pieces: list[memoryview] = []
         while first < last:
             number = first // BLOCK_FRAMES
             start = number * BLOCK_FRAMES
             stop = min(last, start + BLOCK_FRAMES)
             block = self._block(number, shape)
-            begin = block.ends[first - start - 1] if first > start else 0
-            end = block.ends[stop - start - 1]
-            if begin == 0 and end == len(block.data):
-                pieces.append(block.data)
-            elif end > begin:
-                pieces.append(memoryview(block.data)[begin:end])
+            begin = int(block.ends[first - start - 1]) if first > start else 0
+            end = int(block.ends[stop - start - 1])
+            if end > begin:
+                pieces.append(block.data[begin:end])
             first = stop
         return pieces
 
@@ -113,38 +113,21 @@ class Tape:
         return block
 
     def _render(self, first: int, last: int, shape: Shape) -> Block:
-        payloads: Sequence[bytes] = self.timeline.payloads(first, last)
+        payloads: Sequence[bytes] = self.timeline.packed(first, last)
         codes = self.timeline.stream_codes[first:last]
+        if shape.codes is None:
+            carried = np.ones(len(codes), dtype=bool)
+        else:
+            carried = np.isin(codes, list(shape.codes))
+            payloads, codes = list(compress(payloads, carried.tolist())), codes[carried]
         if shape.micro:
             payloads = [microseconds(payload) for payload in payloads]
         if shape.combined:
             prefixes = self._prefixes
             payloads = [prefixes[code] + payload + b"}" for code, payload in zip(codes.tolist(), payloads, strict=True)]
-        if shape.codes is not None:
-            return self._render_some(payloads, np.isin(codes, list(shape.codes)).tolist(), shape)
         if shape.deflate_bits:
-            return self._render_some(payloads, [True] * len(payloads), shape)
-        lengths = list(map(len, payloads))
-        heads = list(map(self._heads.__getitem__, lengths))
-        data = b"".join(chain.from_iterable(zip(heads, payloads, strict=True)))
-        sizes = np.fromiter(lengths, np.int64, len(lengths))
-        sizes += np.where(sizes < 126, 2, np.where(sizes < 65536, 4, 10))
-        return Block(data, np.cumsum(sizes).tolist())
-
-    def _render_some(self, payloads: Sequence[bytes], carried: list[bool], shape: Shape) -> Block:
-        agreed = wire.Deflate(server_bits=shape.deflate_bits) if shape.deflate_bits else None
-        framed = [
-            wire.message(wire.TEXT, payload, agreed) if keep else b""
-            for payload, keep in zip(payloads, carried, strict=True)
-        ]
-        return Block(b"".join(framed), list(accumulate(map(len, framed))))
-
-
-class _Heads(dict[int, bytes]):
-    """Headers by length of payload, made when first needed."""
-
-    def __missing__(self, length: int) -> bytes:
-        if len(self) > 65536:
-            self.clear()
-        head = self[length] = wire.header(wire.TEXT, length)
-        return head
+            payloads = [wire.deflate(payload, shape.deflate_bits) for payload in payloads]
+        data, sizes = wire.texts(Packed.of(payloads), rsv1=bool(shape.deflate_bits))
+        every = np.zeros(len(carried), dtype=np.int64)
+        every[carried] = sizes
+        return Block(data, np.cumsum(every))

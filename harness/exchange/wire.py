@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from harness.frames.packed import ROOM
+
 if TYPE_CHECKING:
     from codecs import IncrementalDecoder
+
+    from numpy.typing import NDArray
+
+    from harness.frames.packed import Packed
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -155,6 +161,26 @@ def message(opcode: int, payload: bytes, agreed: Deflate | None = None) -> bytes
         return header(opcode, len(payload)) + payload
     squeezed = deflate(payload, agreed.server_bits)
     return header(opcode, len(squeezed), rsv1=True) + squeezed
+
+
+def texts(payloads: Packed, *, rsv1: bool = False) -> tuple[memoryview, NDArray[np.int64]]:
+    """
+    Return text frames of many payloads behind each other, and the size of each.
+
+    Args:
+        payloads: of whole messages.
+        rsv1: they are compressed.
+    """
+    sizes = payloads.sizes
+    if len(sizes) and sizes.min() >= 126 and sizes.max() < 65536:
+        # The room before each payload is as long as its header, which is written as one number.
+        block = bytearray(payloads.span())
+        heads = np.ndarray((len(block) - ROOM + 1,), dtype=">u4", buffer=block, strides=(1,))
+        empty = int.from_bytes(header(TEXT, 0xFFFF, rsv1=rsv1), "big") - 0xFFFF
+        heads[payloads.offsets[:-1] - payloads.offsets[0]] = empty + sizes
+        return memoryview(block).toreadonly(), sizes + ROOM
+    framed = [header(TEXT, len(payload), rsv1=rsv1) + payload for payload in payloads]
+    return memoryview(b"".join(framed)), np.fromiter(map(len, framed), dtype=np.int64, count=len(framed))
 
 
 def fragments(opcode: int, payload: bytes, size: int, between: bytes = b"") -> bytes:

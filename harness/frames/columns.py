@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from harness.frames import Wire, split_wrapped
+from harness.frames import TIME_MS, Wire, split_wrapped
 from harness.frames.scan import scan
 
 if TYPE_CHECKING:
@@ -192,6 +192,19 @@ def _milliseconds(value: int) -> int:
     return value // 1000 if value >= MICROSECONDS else value
 
 
+def move_times(columns: TradeColumns, offset_ms: int) -> TradeColumns:
+    """Move the times of every row as `frames.move_times` moves those of its bytes."""
+    event_ms, trade_ms = (
+        np.where(
+            (times >= TIME_MS.start) & (times < TIME_MS.stop),
+            np.clip(times + offset_ms, TIME_MS.start, TIME_MS.stop - 1),
+            times,
+        )
+        for times in (columns.event_ms, columns.trade_ms)
+    )
+    return columns._replace(event_ms=event_ms, trade_ms=trade_ms)
+
+
 # --- Columns to bytes ---------------------------------------------------------------------------
 
 _QUADS = np.frombuffer(b"".join(b"%04d" % n for n in range(10_000)), dtype="<u4")
@@ -204,13 +217,14 @@ def renderable(columns: TradeColumns) -> NDArray[np.bool_]:
     return np.asarray(columns.known & columns.exact & (least >= 0))
 
 
-def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None) -> tuple[bytes, Int64]:
+def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None, *, room: int = 0) -> tuple[bytes, Int64]:
     """
     Write rows in the spot layout, wrapped where they have a stream.
 
     Args:
         columns: the columns.
         rows: which rows, in order; None for all. Every one must be `renderable`.
+        room: bytes of zero before each, which belong to it.
 
     Returns:
         The frames behind each other, and the offsets of their starts and of the end (one more than rows).
@@ -218,7 +232,7 @@ def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None) -> tuple
     rows = np.arange(len(columns.known), dtype=np.intp) if rows is None else rows
     blobs, lengths = [], []
     for first in range(0, len(rows), CHUNK):
-        blob, length = _render_chunk(columns, rows[first : first + CHUNK])
+        blob, length = _render_chunk(columns, rows[first : first + CHUNK], room)
         blobs.append(blob)
         lengths.append(length)
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
@@ -227,8 +241,8 @@ def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None) -> tuple
     return b"".join(blobs), offsets
 
 
-def _render_chunk(columns: TradeColumns, rows: NDArray[np.intp]) -> tuple[bytes, Int64]:
-    sheet = _Sheet(len(rows))
+def _render_chunk(columns: TradeColumns, rows: NDArray[np.intp], room: int) -> tuple[bytes, Int64]:
+    sheet = _Sheet(len(rows)).text(bytes(room))
     stream = columns.stream_codes[rows]
     if (stream != NO_STREAM).any():
         heads = [b'{"stream":"' + name.encode() + b'","data":' for name in columns.streams]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -79,32 +79,62 @@ def _decimals(scaled: NDArray[np.int64], valid: NDArray[np.bool_]) -> pa.Array:
 # --- Back ---------------------------------------------------------------------------------------
 
 
-def to_bytes(table: pa.Table) -> tuple[bytes, NDArray[np.int64]]:
-    """The exact bytes of every row, behind each other, and the offsets of their starts and of the end."""
+class Content(NamedTuple):
+    """What the bytes of rows are made of."""
+
+    columns: TradeColumns
+    typed: NDArray[np.bool_]
+    """Rows that the columns give back."""
+    raw: Any
+    """An array of bytes: the other rows."""
+
+    def render(self, first: int, last: int, room: int = 0) -> tuple[bytes, NDArray[np.int64]]:
+        """
+        Return the exact bytes of the rows `first` to `last`, exclusive, behind each other.
+
+        Args:
+            first: the first row.
+            last: the row behind the last.
+            room: bytes of zero before each row, which belong to it.
+
+        Returns:
+            The bytes, and the offsets of the starts of the rows and of the end.
+        """
+        typed = self.typed[first:last]
+        raw_blob, raw_offsets = _binary(self.raw.slice(first, last - first), room)
+        if not typed.any():
+            return raw_blob, raw_offsets
+        rows = np.flatnonzero(typed)
+        blob, offsets = render(self.columns, rows + first, room=room)
+        if len(rows) == len(typed):
+            return blob, offsets
+        sizes = np.diff(raw_offsets)
+        sizes[rows] = np.diff(offsets)
+        starts = np.zeros(len(typed) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=starts[1:])
+        pieces: list[bytes] = []
+        # Runs of one kind are copied whole.
+        edges = np.flatnonzero(np.diff(typed)) + 1
+        rank: NDArray[np.int64] = np.cumsum(typed) - typed
+        for begin, end in zip([0, *edges.tolist()], [*edges.tolist(), len(typed)], strict=True):
+            if typed[begin]:
+                start = int(rank[begin])
+                pieces.append(blob[offsets[start] : offsets[start + end - begin]])
+            else:
+                pieces.append(raw_blob[raw_offsets[begin] : raw_offsets[end]])
+        return b"".join(pieces), starts
+
+
+def content_of(table: pa.Table) -> Content:
+    """Take what the bytes are made of out of a table."""
     raw = one(table, "raw")
     typed = np.asarray(raw.is_null()) & np.asarray(one(table, "agg_trade_id").is_valid())
-    raw_blob, raw_offsets = _binary(raw)
-    if not typed.any():
-        return raw_blob, raw_offsets
-    rows = np.flatnonzero(typed)
-    blob, offsets = render(columns_of(table), rows)
-    if len(rows) == len(typed):
-        return blob, offsets
-    sizes = raw_offsets[1:] - raw_offsets[:-1]
-    sizes[rows] = offsets[1:] - offsets[:-1]
-    starts = np.zeros(len(typed) + 1, dtype=np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    pieces: list[bytes] = []
-    # Runs of one kind are copied whole.
-    edges = np.flatnonzero(np.diff(typed)) + 1
-    rank = np.cumsum(typed) - typed
-    for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(typed)], strict=True):
-        if typed[first]:
-            start = int(rank[first])
-            pieces.append(blob[offsets[start] : offsets[start + last - first]])
-        else:
-            pieces.append(raw_blob[raw_offsets[first] : raw_offsets[last]])
-    return b"".join(pieces), starts
+    return Content(columns_of(table), typed, raw)
+
+
+def to_bytes(table: pa.Table) -> tuple[bytes, NDArray[np.int64]]:
+    """The exact bytes of every row, behind each other, and the offsets of their starts and of the end."""
+    return content_of(table).render(0, table.num_rows)
 
 
 def to_payloads(table: pa.Table) -> list[bytes]:
@@ -189,12 +219,16 @@ def decoded(array: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.
     return tuple(array.dictionary.to_pylist()) or ("",), codes, np.asarray(array.is_valid())
 
 
-def _binary(array: Any) -> tuple[bytes, NDArray[np.int64]]:
+def _binary(array: Any, room: int) -> tuple[bytes, NDArray[np.int64]]:
+    if len(array) == 0:
+        return b"", np.zeros(1, dtype=np.int64)
     array = pc.fill_null(array, b"")
+    if room:
+        array = pc.binary_join_element_wise(bytes(room), array, b"")
     offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)[array.offset : array.offset + len(array) + 1]
     values = array.buffers()[2]
-    blob = values.to_pybytes()[offsets[0] : offsets[-1]] if values is not None and len(array) else b""
-    return blob, (offsets - offsets[0]).astype(np.int64) if len(array) else np.zeros(1, dtype=np.int64)
+    blob = values.slice(offsets[0], offsets[-1] - offsets[0]).to_pybytes() if values is not None else b""
+    return blob, (offsets - offsets[0]).astype(np.int64)
 
 
 def digest(table: pa.Table) -> str:

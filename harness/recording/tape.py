@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 
 from harness.clock import NS_PER_MS, NS_PER_S
 from harness.errors import RecordingError
-from harness.frames import split_wrapped
+from harness.frames import columns, move_times, split_wrapped
+from harness.frames.packed import ROOM, Packed
 from harness.recording.reader import Recording
-from harness.recording.table import decoded, numbers, one, to_payloads
+from harness.recording.table import Content, content_of, decoded, numbers, one, to_payloads
 from harness.timeline import NO_ID, Mark, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ BLOCK_ROWS = 4096
 """Rows rendered at a time. Small, so that hundreds of recordings merged into one tape keep one block each."""
 HELD_BYTES = 128 << 20
 """Payload bytes kept in memory: a replay reads forward, a reconnect near by."""
-TABLES_HELD = 4
+GROUPS_HELD = 4
 """Row groups kept as columns."""
 _CONTENT = [
     "stream", "event_time", "symbol", "agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id",
@@ -266,59 +267,84 @@ def _backfilled_at(
 
 
 class _Store:
-    """Payloads by blocks of rows, the last used ones kept; row groups are read when a block of theirs is asked for."""
+    """
+    Payloads by blocks of rows, the last used ones kept; row groups are read when a block of theirs is asked for.
 
-    def __init__(self, groups: list[tuple[Part, int]], place: NDArray[np.int64]) -> None:
+    Args:
+        groups: all row groups.
+        place: of each frame, as in `_Rows`.
+        offset_ms: how far the times inside are moved.
+    """
+
+    def __init__(self, groups: list[tuple[Part, int]], place: NDArray[np.int64], offset_ms: int = 0) -> None:
         self._groups = groups
         self._place = place
-        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._offset_ms = offset_ms
+        self._blocks: OrderedDict[int, Packed] = OrderedDict()
         self._held_bytes = 0
-        self._tables: OrderedDict[int, Any] = OrderedDict()
+        self._contents: OrderedDict[int, Content] = OrderedDict()
 
-    def fetch(self, first: int, last: int) -> Sequence[bytes]:
+    def moved(self, offset_ms: int) -> _Store:
+        """The same payloads with other times."""
+        return _Store(self._groups, self._place, self._offset_ms + offset_ms)
+
+    def fetch(self, first: int, last: int) -> Packed:
         places = self._place[first:last]
-        out: list[bytes] = []
         if not len(places):
-            return out
+            return Packed.of(())
         blocks = places // BLOCK_ROWS
         rows = places % BLOCK_ROWS
         edges = np.flatnonzero(np.diff(blocks)) + 1
+        parts = []
         for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
-            payloads = self._block(int(blocks[start]))
+            block = self._block(int(blocks[start]))
             one, other = int(rows[start]), int(rows[end - 1]) + 1
             if other - one == end - start:
-                out += payloads[one:other]
+                parts.append(block[one:other])
             else:
-                out += [payloads[row] for row in rows[start:end].tolist()]
-        return out
+                parts.append(Packed.of([block[row] for row in rows[start:end].tolist()]))
+        return Packed.joined(parts)
 
-    def _block(self, number: int) -> list[bytes]:
+    def _block(self, number: int) -> Packed:
         held = self._blocks.get(number)
         if held is not None:
             self._blocks.move_to_end(number)
             return held
         group, first = divmod(number * BLOCK_ROWS, 1 << 32)
-        table = self._table(group).slice(first, BLOCK_ROWS)
-        payloads = to_payloads(table)
-        # Rendered without a stream, typed rows are unwrapped already.
-        for row in np.flatnonzero(np.asarray(one(table, "raw").is_valid())).tolist():
-            payloads[row] = split_wrapped(payloads[row])[1]
-        self._blocks[number] = payloads
-        self._held_bytes += sum(map(len, payloads))
+        content = self._content(group)
+        last = min(first + BLOCK_ROWS, len(content.typed))
+        block = Packed(*content.render(first, last, ROOM))
+        # Rendered without a stream, typed rows are unwrapped already; and only wrappers hold this word.
+        if self._offset_ms or b'"stream"' in block.block:
+            block = self._cared_for(block, np.flatnonzero(~content.typed[first:last]))
+        self._blocks[number] = block
+        self._held_bytes += len(block.block)
         while self._held_bytes > HELD_BYTES and len(self._blocks) > 1:
-            self._held_bytes -= sum(map(len, self._blocks.popitem(last=False)[1]))
-        return payloads
+            self._held_bytes -= len(self._blocks.popitem(last=False)[1].block)
+        return block
 
-    def _table(self, group: int) -> Any:
-        table = self._tables.get(group)
-        if table is None:
-            part, number = self._groups[group]
-            table = part.read(number, _CONTENT)
-            place = table.schema.get_field_index("stream")
-            nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
-            table = self._tables[group] = table.set_column(place, table.schema.field(place), nulls)
-            while len(self._tables) > TABLES_HELD:
-                self._tables.popitem(last=False)
-        else:
-            self._tables.move_to_end(group)
-        return table
+    def _cared_for(self, block: Packed, raw: NDArray[np.intp]) -> Packed:
+        if not len(raw):
+            return block
+        payloads = list(block)
+        for row in raw.tolist():
+            payload = split_wrapped(payloads[row])[1]
+            payloads[row] = move_times(payload, self._offset_ms) if self._offset_ms else payload
+        return Packed.of(payloads)
+
+    def _content(self, group: int) -> Content:
+        content = self._contents.get(group)
+        if content is not None:
+            self._contents.move_to_end(group)
+            return content
+        part, number = self._groups[group]
+        table = part.read(number, _CONTENT)
+        place = table.schema.get_field_index("stream")
+        nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
+        content = content_of(table.set_column(place, table.schema.field(place), nulls))
+        if self._offset_ms:
+            content = content._replace(columns=columns.move_times(content.columns, self._offset_ms))
+        self._contents[group] = content
+        while len(self._contents) > GROUPS_HELD:
+            self._contents.popitem(last=False)
+        return content
