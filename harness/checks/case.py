@@ -116,6 +116,7 @@ class Case:
         self.losses: list[Loss] | None = None
         """Stretches of lost trades, once somebody has looked for them."""
         self._accepted: list[book.Accepted] = []
+        self._fetched: dict[str, NDArray[np.int64]] = {}
         for entry in self.entries:
             self._read(entry)
 
@@ -272,13 +273,23 @@ class Case:
         """By frame: accepted within the deadline after it could be had."""
         return self.accepted_ns <= self.expected_ns + self.question.deadline_ns
 
-    def fetched(self, symbol: str, trade_id: int, before_ns: int) -> bool:
-        """Whether a REST answer held this trade by then."""
-        return any(
-            answer.first_id <= trade_id <= answer.last_id and answer.at_ns <= before_ns and _concerns(answer, symbol)
-            for answer in self.answers
-            if answer.first_id >= 0
-        )
+    def fetched(self, symbol: str, frame: int, before_ns: int) -> bool:
+        """Whether a REST answer held the trade of a frame by then."""
+        return int(self._fetched_ns(symbol)[frame]) <= before_ns
+
+    def _fetched_ns(self, symbol: str) -> NDArray[np.int64]:
+        # By frame: when the first answer about a symbol held its trade.
+        if symbol not in self._fetched:
+            when: NDArray[np.int64] = np.full(len(self.sent_ns), NEVER, dtype=np.int64)
+            ids = self.tape.timeline.trade_ids
+            by_id = np.argsort(ids, kind="stable")
+            for answer in self.answers:
+                if answer.first_id >= 0 and _concerns(answer, symbol):
+                    first, last = np.searchsorted(ids, (answer.first_id, answer.last_id + 1), sorter=by_id)
+                    held = by_id[first:last]
+                    when[held] = np.minimum(when[held], answer.at_ns)
+            self._fetched[symbol] = when
+        return self._fetched[symbol]
 
     def fault_name(self, index: int) -> str:
         """`layer.kind` of a fault of the plan; empty for the exchange's own doing."""

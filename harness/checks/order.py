@@ -25,7 +25,7 @@ def find(case: Case) -> list[Incident]:
         seen.add(take.frame)
         late = take.frame < furthest.get(take.symbol, -1)
         # What was fetched over REST to fill a hole may come behind newer trades.
-        if renumbered or (late and not (number is not None and case.fetched(take.symbol, number, take.entry.at_ns))):
+        if renumbered or (late and not case.fetched(take.symbol, take.frame, take.entry.at_ns)):
             sent_ns = int(case.sent_ns[take.frame])
             struck_ns = sent_ns if sent_ns != NEVER else take.entry.at_ns
             odd.append(Odd(index=index, take=take, struck_ns=struck_ns, what="renumbered" if renumbered else "late"))

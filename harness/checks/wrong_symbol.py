@@ -40,8 +40,12 @@ def _true_symbol(case: Case, take: Take) -> str:
     if take.frame < 0 and take.sent is None and number is not None:
         others = [symbol for symbol in case.tape.symbols_with(number) if symbol != take.symbol]
         return others[0] if others else ""
-    if take.frame >= 0 and number is not None and not case.fetched(take.symbol, number, take.entry.at_ns):
-        for at_ns, data, _ in case.changed.get(take.frame, ()):
+    if (
+        take.frame in case.changed
+        and number is not None
+        and not case.fetched(take.symbol, take.frame, take.entry.at_ns)
+    ):
+        for at_ns, data, _ in case.changed[take.frame]:
             sent = parse_trade(data)
             if at_ns <= take.entry.at_ns and sent is not None and sent.symbol not in ("", take.symbol):
                 return sent.symbol

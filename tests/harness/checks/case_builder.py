@@ -17,6 +17,7 @@ from harness.ledger import (
     Closed,
     HealthRead,
     Logged,
+    MetricsRead,
     Noted,
     Opened,
     Secured,
@@ -159,6 +160,9 @@ class Story:
 
     def health(self, seconds, healthy, name="health()"):
         return self.add(seconds, HealthRead, name=name, value=str(healthy), healthy=healthy)
+
+    def metric(self, seconds, name, value):
+        return self.add(seconds, MetricsRead, name=name, value=value, before_ns=self.at(seconds))
 
     def note(self, seconds, what, text):
         return self.add(seconds, Noted, what=what, text=text)
