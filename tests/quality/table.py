@@ -149,6 +149,7 @@ PLANTED = (
         stage="parse",
     ),
     Planted(subject="array_ends_reader", faults=("payload.array@frame=40",), check="stopped", stage="parse"),
+    Planted(subject="error_among_trades", faults=(RESET,), twin="sound_queue", check="stopped", stage="receive"),
     Planted(subject="broken_json_ends_reader", faults=("payload.truncated@frame=40",), check="stopped", stage="parse"),
     Planted(subject="binary_ends_reader", faults=("ws.binary@frame=40",), check="stopped", stage="parse"),
     Planted(subject="own_close_ends_stream", faults=("ws.invalid_utf8@frame=40",), check="stopped", stage="parse"),
@@ -402,7 +403,6 @@ CONTROLS: tuple[tuple[str, ...], ...] = ((), ("timing.quiet_market:duration=800m
 NOT_YET = {
     "F05": "there is no CONNECT proxy in the harness, and the redirect takes proxy settings out of the environment",
     "F16": "the exchange takes a request line of any length; how the real one ends such a request is not settled",
-    "F25": "needs python-binance itself, whose queue mixes errors with trades: it is on the scoreboard instead",
     "F27": "concerns depth and bookTicker, which carry no symbol; only aggTrade is judged",
     "F35": "concerns archive files, which no stream consumer reads: the tests of `harness import` hold it",
 }
