@@ -7,7 +7,7 @@ through zstd -3. A recording holds the same bytes and receive times, the monoton
 
 Captures whose trades are real but whose receive times are not (archive CSV, REST) get receive times by a model: 50 ms
 after the event plus lognormal jitter of 0.7 ms median; trades of one millisecond arrive in one read. So does the
-synthetic day. Both clocks are stamped as the recorder does it (`harness.clock.both_ns`): in ticks of 1024 ns, and the
+synthetic day. Both clocks are stamped as the recorder does it (`harness.clock.both_ns`): in ticks of 4096 ns, and the
 steady clock tells the wall's time, which nobody sets meanwhile. "exact" is the same with stamps of single nanoseconds.
 Receive times of real captures are left as they are. Each is compared with lines of the same stamps.
 
