@@ -9,7 +9,7 @@ from harness.cli._options import check_folder
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from harness.frames import Frame
     from harness.sources import Capture
@@ -53,14 +53,17 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
     groups = [captures] if one_file and captures else [[capture] for capture in captures]
     for group in groups:
-        path = out if one_file else out / f"{_stem(group[0].path.name)}.parquet"
+        path, seen = out if one_file else out / f".{group[0].path.name}", _Seen()
         try:
             with RowProgress("imported") as progress:
                 writer = RecordingWriter(path, endpoint=_endpoint(group[0].endpoint), source=f"import: {_names(group)}")
                 with writer:
                     for number, capture in enumerate(group):
-                        writer.write(_counted(capture, number, progress))
+                        writer.write(seen.through(_counted(capture, number, progress)))
                     writer.remark(_remarks(group))
+                    if not one_file:
+                        writer.rename(seen.name(_stem(group[0].path.name)))
+                path = writer.path
         except HarnessError as mistake:
             print(f"harness: {mistake}", file=sys.stderr)
             failed += 1
@@ -68,6 +71,32 @@ def run(args: argparse.Namespace) -> int:
         for capture in group:
             _tell(capture, path, show_path=capture is group[0])
     return 2 if failed else 0
+
+
+class _Seen:
+    """What a recording without a name of its own is named after."""
+
+    def __init__(self) -> None:
+        self._start_ns = 0
+        self._symbols: dict[str, None] = {}
+        self._channels: dict[str, None] = {}
+
+    def through(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        from harness.frames import DATA_KINDS
+        from harness.recording.names import stream_of
+
+        for frame in frames:
+            self._start_ns = self._start_ns or frame.received_at_ns
+            if frame.kind in DATA_KINDS and (stream := stream_of(frame.data)):
+                symbol, _, channel = stream.partition("@")
+                self._symbols.setdefault(symbol)
+                self._channels.setdefault(channel)
+            yield frame
+
+    def name(self, source: str) -> str:
+        from harness.recording.names import recording_name
+
+        return recording_name(source, list(self._symbols), list(self._channels), self._start_ns)
 
 
 def _counted(capture: Capture, number: int, progress: RowProgress) -> Iterator[Frame]:

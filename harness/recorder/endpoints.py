@@ -184,6 +184,7 @@ def is_loopback(host: str) -> bool:
 
 HIDDEN = "***"
 _OPEN_QUERY = {"streams", "timeunit", "events", "symbol", "fromid", "limit", "starttime", "endtime"}
+_OPEN_QUERY |= {"scheme", "region", "endpoint_override"}  # of an object store
 # A listen key is 60 or more letters and digits; nothing else in a path is, and tokens look alike.
 _KEY = re.compile(r"[A-Za-z0-9_\-.~+=]{32,}")
 

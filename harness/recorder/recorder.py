@@ -136,7 +136,6 @@ class Recorder:
             symbols=settings.symbols,
             streams=settings.streams,
             source=settings.source,
-            channel=settings.channel,
             partitioned=settings.partitioned,
             destination=public_url(settings.destination) if settings.destination else "",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,10 +11,10 @@ import msgspec
 from harness.clock import NS_PER_MS, NS_PER_S, parse_duration_ns
 from harness.errors import UsageError
 from harness.recorder.endpoints import ENDPOINTS, Market, check_endpoint, is_loopback, stream_names
+from harness.recording.names import recording_name, safe_word
 
 _SIZES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([kmg]i?b)", re.IGNORECASE)
-SYMBOLS_IN_NAME_MAX = 3
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(heads))
 
     @property
-    def channel(self) -> str:
-        """What is recorded of them, as a word for file names."""
-        channels = dict.fromkeys(name.partition("@")[2] if not name.startswith("!") else name for name in self.streams)
-        return _safe("-".join(channels)) if len(channels) <= SYMBOLS_IN_NAME_MAX else "mixed"
+    def channels(self) -> tuple[str, ...]:
+        """What is recorded of them."""
+        found = (name.partition("@")[2] if not name.startswith("!") else name for name in self.streams)
+        return tuple(dict.fromkeys(found))
 
     @property
     def source(self) -> str:
@@ -76,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         host = urlsplit(self.endpoint).hostname or ""
         if is_loopback(host):
             return "local"
-        name = "binance" if re.search(r"(^|\.)binance(future)?\.", host) else _safe(host)
+        name = "binance" if re.search(r"(^|\.)binance(future)?\.", host) else safe_word(host)
         return name if self.market == "spot" else f"{name}-{self.market}"
 
     @property
@@ -88,10 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """File name of a recording that starts at a time."""
         if self.file:
             return self.file
-        names = [s.lower() for s in self.symbols] or ["all"]
-        shown = names if len(names) <= SYMBOLS_IN_NAME_MAX else [*names[:2], f"{len(names) - 2}more"]
-        start = datetime.fromtimestamp(wall_ns // NS_PER_S, UTC).strftime("%Y%m%dT%H%M%SZ")
-        return f"{self.source}_{_safe('-'.join(shown))}_{self.channel}_{start}.parquet"
+        return recording_name(self.source, self.symbols, self.channels, wall_ns)
 
 
 def make_settings(
@@ -165,7 +161,3 @@ def read_rotation(text: str) -> tuple[int, int]:
     if not any(found):
         raise UsageError("--rotate must be more than nothing")
     return found
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text)

@@ -73,7 +73,10 @@ class Uploader:
         Raises:
             RecordingError: it could not be done; the recording is as it was.
         """
-        digest, size = _digest(path.open("rb"))
+        try:
+            digest, size = _digest(path.open("rb"))
+        except OSError as failure:
+            raise RecordingError(path, f"cannot be read: {failure.strerror or failure}") from failure
         name = path.relative_to(self._root).as_posix()
         problem: Exception | None = None
         for attempt in range(attempts):
@@ -87,7 +90,7 @@ class Uploader:
                 problem = failure
                 log.info("Upload of %s, attempt %d: %s", name, attempt + 1, failure)
                 continue
-            path.unlink()
+            path.unlink(missing_ok=True)  # another recorder with this folder may have taken it along
             self.uploaded.append(where)
             return where
         words = str(problem).partition("\n")[0]

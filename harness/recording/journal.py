@@ -65,7 +65,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     source: str = ""
-    channel: str = ""
     started_at_ns: int = 0
     partitioned: bool = False
     """Split into `symbol=/date=` folders."""
@@ -379,10 +378,6 @@ def _batch(items: Sequence[Frame | Run]) -> pa.RecordBatch:
         ],
         schema=_SCHEMA,
     )
-
-
-def _sparse(values: dict[int, Any], count: int, kind: pa.DataType) -> pa.Array:
-    return pa.array([values.get(i) for i in range(count)], kind) if values else pa.nulls(count, kind)
 
 
 def _checksum(batch: pa.RecordBatch) -> int:

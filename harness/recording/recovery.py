@@ -9,18 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from datetime import UTC, datetime
 from glob import escape
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.clock import NS_PER_S
 from harness.errors import RecordingError
 from harness.frames import Frame, split_wrapped
 from harness.recording.journal import SUFFIX, Header, Tail, read_header, read_journal
 from harness.recording.locks import lock, sync_folder
+from harness.recording.names import partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,9 +167,8 @@ class _Parts:
         if not self._header.partitioned:
             self._writer(self._journal.parent / self._header.target, self._header.symbols).write(frames)
             return
-        for (symbol, date), chosen in self._sorted(frames).items():
-            where = self._journal.parent / f"symbol={symbol}" / f"date={date}" / self._header.target
-            self._writer(where, (symbol,)).write(chosen)
+        for (symbol, folder), chosen in self._sorted(frames).items():
+            self._writer(self._journal.parent / folder / self._header.target, (symbol,)).write(chosen)
 
     def _sorted(self, frames: list[Frame]) -> dict[tuple[str, str], list[Frame]]:
         # What concerns the connection (open, lost, pings, acknowledgements) goes to every symbol:
@@ -178,10 +176,9 @@ class _Parts:
         symbols = [s.upper() for s in self._header.symbols] or [NO_SYMBOL]
         chosen: dict[tuple[str, str], list[Frame]] = {}
         for frame in frames:
-            date = datetime.fromtimestamp(frame.received_at_ns // NS_PER_S, UTC).strftime("%Y-%m-%d")
             symbol = symbols[0] if len(symbols) == 1 else _symbol(frame)
             for name in [symbol] if symbol else symbols:
-                chosen.setdefault((name, date), []).append(frame)
+                chosen.setdefault((name, partition(name, frame.received_at_ns)), []).append(frame)
         return chosen
 
     def _writer(self, path: Path, symbols: tuple[str, ...]) -> Any:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from harness.frames import Frame
 
 
+_TAKEN = "is there already; recordings are never overwritten, name another file"
+
+
 class RecordingWriter:
     """
     Writes frames into one Parquet file.
@@ -65,7 +68,7 @@ class RecordingWriter:
     ) -> None:
         self.path = Path(path)
         if self.path.exists():
-            raise RecordingError(path, "is there already; recordings are never overwritten, name another file")
+            raise RecordingError(path, _TAKEN)
         self._long = self.path.with_name(f".{self.path.name}.{os.getpid()}.long.part")
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._symbols = dict.fromkeys(symbol.upper() for symbol in symbols)
@@ -102,6 +105,17 @@ class RecordingWriter:
     def metadata(self) -> Metadata:
         """What the recording says about itself; complete once it is closed."""
         return self._metadata
+
+    def rename(self, name: str) -> None:
+        """
+        Give the recording a name that was not known before its frames were.
+
+        Raises:
+            RecordingError: the name is taken.
+        """
+        if self.path.with_name(name).exists():
+            raise RecordingError(self.path.with_name(name), _TAKEN)
+        self.path = self.path.with_name(name)
 
     def remark(self, remarks: Iterable[str]) -> None:
         """Add to what is not as an exchange sent it."""

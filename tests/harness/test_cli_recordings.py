@@ -80,7 +80,7 @@ def test_one_bad_file_among_many_loses_nothing_of_the_others(market, tmp_path, c
     main(["export", str(market), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")])
     (tmp_path / "bad.bin").write_text("nonsense")
     assert main(["import", str(tmp_path / "bad.bin"), str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out")]) == 2
-    assert len(open_recording(tmp_path / "out" / "a.parquet")) == 300
+    assert len(open_recording(tmp_path / "out")) == 300
 
 
 def test_a_plot_shows_a_burst_of_one_second_however_long_the_tape():

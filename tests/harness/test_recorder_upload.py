@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cli import main
 from harness.errors import RecordingError, UsageError
+from harness.recorder.endpoints import public_url
 from harness.recorder.scribe import Scribe
 from harness.recorder.upload import Uploader
 from harness.recording import open_recording
-from harness.recording.journal import Header, Run
+from harness.recording.journal import SUFFIX, Header, Journal, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +165,45 @@ def test_nothing_in_the_store_is_overwritten(tmp_path: Path, store: Store) -> No
     first.upload(path)
     (path,) = make_recording(tmp_path, 20)
     assert first.upload(path).endswith("/a-2.parquet")
+
+
+def crashed(folder: Path, destination: str, name: str = "a.parquet") -> None:
+    header = Header(target=name, identity=name, endpoint="", symbols=("BTCUSDT",), destination=destination)
+    journal = Journal(folder / (name + SUFFIX), header)
+    journal.append([Run(1, "text", 1_700_000_000 * 10**9, 1, [b'{"n":%d}' % n for n in range(50)])])
+    journal.close()
+
+
+def test_recover_uploads_to_where_the_recorder_meant_to(tmp_path: Path, store: Store, capsys) -> None:
+    crashed(tmp_path, public_url(uri(store)))
+    assert main(["recover", str(tmp_path)]) == 0
+    where = f"{store.bucket}/live/a.parquet"
+    assert f"uploaded to {where}" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    copy = tmp_path / "copy.parquet"
+    copy.write_bytes(_files(store).open_input_file(where).read())
+    assert [f.data for f in open_recording(copy).frames()] == [b'{"n":%d}' % n for n in range(50)]
+
+
+def test_what_recover_could_not_upload_stays_and_goes_with_out(
+    tmp_path: Path, store: Store, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Uploader.__init__.__kwdefaults__, "pause_s", 0.01)
+    store.refuse = lambda method, path: method in {"PUT", "POST"} and "a.parquet" in path
+    crashed(tmp_path, public_url(uri(store)))
+    assert main(["recover", str(tmp_path)]) == 2
+    assert "it stays here" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    store.refuse = lambda _method, _path: False
+    assert main(["recover", str(tmp_path), "--out", uri(store)]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_with_a_secret_is_asked_for_again(tmp_path: Path, capsys) -> None:
+    crashed(tmp_path, public_url("s3://tapes/live?access_key=abc"))
+    assert main(["recover", str(tmp_path)]) == 2
+    assert "give it as --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def test_an_unknown_kind_of_place_is_one_sentence(tmp_path: Path) -> None:
