@@ -1,8 +1,7 @@
 """The aggTrade streams of several symbols, supervised.
 
 Nothing here ends, fails or waits without a word: tasks are held and every end of one is explained, a heartbeat
-on the event
-loop is watched from a thread, and `health()` is worked out when asked, from clocks, by whoever asks.
+on the event loop is watched from a thread, and `health()` is worked out when asked, from clocks, by whoever asks.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterable
 
-    from orderflow.symbol_feed import TradeCallback
+    from orderflow.delivery import TradeCallback
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +41,8 @@ class BinanceAggTradesStream:
     Receives aggregate trades and calls `callback(symbol, trade)` for each, in order, once.
 
     Args:
-        callback: a function or a coroutine function. When it raises, that is logged and the next trade
-        follows; when it is
-            slow, reading waits for it, and nothing is dropped.
+        callback: a function or a coroutine function. When it raises, that is logged and the next trade follows;
+            when it is slow, reading waits for it, and nothing is dropped.
         settings: the limits; None for the defaults.
         ssl_context: what to trust; None for the machine's own store.
     """
@@ -100,9 +98,8 @@ class BinanceAggTradesStream:
 
         Args:
             symbols: in any case.
-            background: True returns after the first trade of each symbol, or after `start_timeout_s` with a
-            warning for each
-                symbol that has none yet (attempts go on). False returns when the stream is stopped.
+            background: True returns after the first trade of each symbol, or after `start_timeout_s` with a warning
+                for each symbol that has none yet (attempts go on). False returns when the stream is stopped.
 
         Returns:
             `health()` at that moment.
@@ -119,7 +116,7 @@ class BinanceAggTradesStream:
         logger.info(f"🚀 Starting aggTrades streams for {len(wanted)} symbols")
         for symbol in wanted:
             self._hold(f"aggTrades {symbol}", self.connect(symbol))
-            self._hold(f"delivery {symbol}", self._feed(symbol).deliver())
+            self._hold(f"delivery {symbol}", self._feed(symbol).delivery.run())
         await self._await_first_trades(wanted)
         if not background:
             await self._stopped.wait()
@@ -160,7 +157,7 @@ class BinanceAggTradesStream:
             self._hold("supervisor", self._supervise())
 
     async def _await_first_trades(self, wanted: list[str]) -> None:
-        waits = [asyncio.ensure_future(self._feeds[symbol].first_trade.wait()) for symbol in wanted]
+        waits = [asyncio.ensure_future(self._feeds[symbol].delivery.first_trade.wait()) for symbol in wanted]
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
             everything = asyncio.ensure_future(asyncio.wait(waits))
@@ -283,7 +280,7 @@ class BinanceAggTradesStream:
             elif feed.connections == 0:
                 told.append(f"{symbol}: no connection was made, {feed.attempts} attempts had begun")
             else:
-                told.append(f"{symbol}: {feed.attempts} attempts, {feed.delivered} trades until then")
+                told.append(f"{symbol}: {feed.attempts} attempts, {feed.delivery.delivered} trades until then")
         return ", ".join(told)
 
     # --- Health ------------------------------------------------------------------------------
@@ -293,9 +290,8 @@ class BinanceAggTradesStream:
         Work out how the stream is. Safe from any thread, whatever the event loop does.
 
         Returns:
-            `ok` (bool; None while the first trade is awaited), `status` (`ok`, `starting`, `trouble`,
-            `stopped`), `reasons`
-            (sentences), `symbols` (the same for each, with counters) and `loop`.
+            `ok` (bool; None while the first trade is awaited), `status` (`ok`, `starting`, `trouble`, `stopped`),
+            `reasons` (sentences), `symbols` (the same for each, with counters) and `loop`.
         """
         now_s = time.monotonic()
         if not self.started:

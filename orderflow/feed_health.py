@@ -37,14 +37,14 @@ def trouble(feed: SymbolFeed, now_s: float) -> list[str]:
     if gone:
         count = sum(lost.hole.count for lost in gone)
         reasons.append(f"{count} trades were lost in the last {settings.hole_memory_s:.0f} s: {gone[-1].reason}")
-    if feed.late_since_s is not None:
-        reasons.append(f"trades are {feed.lag_ms / 1000:.1f} s behind the market")
-    since_s = feed.delivering_since_s
+    if feed.delivery.late_since_s is not None:
+        reasons.append(f"trades are {feed.delivery.lag_ms / 1000:.1f} s behind the market")
+    since_s = feed.delivery.busy_since_s
     if since_s is not None and now_s - since_s > settings.callback_timeout_s:
         reasons.append(f"the callback has been busy with one trade for {now_s - since_s:.1f} s")
-    error_at_s = feed.callback_error_at_s
+    error_at_s = feed.delivery.callback_error_at_s
     if error_at_s is not None and now_s - error_at_s < 60.0:
-        reasons.append(f"the callback failed {feed.callback_errors} times")
+        reasons.append(f"the callback failed {feed.delivery.callback_errors} times")
     return reasons
 
 
@@ -60,11 +60,11 @@ def health(feed: SymbolFeed, now_s: float) -> dict[str, Any]:
         "connected": feed.connected,
         "attempts": feed.attempts,
         "connections": feed.connections,
-        "trades": feed.delivered,
+        "trades": feed.delivery.delivered,
         "last_id": feed.sequencer.last_id,
-        "last_trade_ms": feed.last_trade_ms,
+        "last_trade_ms": feed.delivery.last_trade_ms,
         "last_trade_age_s": age_s,
-        "lag_s": feed.lag_ms / 1000,
+        "lag_s": feed.delivery.lag_ms / 1000,
         "backlog": len(feed.sequencer.ready),
         "held": feed.sequencer.held_count,
         "duplicates": feed.sequencer.duplicates,
@@ -72,5 +72,5 @@ def health(feed: SymbolFeed, now_s: float) -> dict[str, Any]:
         "repaired": feed.repair.repaired,
         "lost": feed.repair.lost_count,
         "invalid": feed.invalid,
-        "callback_errors": feed.callback_errors,
+        "callback_errors": feed.delivery.callback_errors,
     }

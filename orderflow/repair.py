@@ -108,7 +108,7 @@ class Repair:
             self.open_ended = False
             if sequencer.holding:
                 sequencer.release(time.monotonic_ns())
-            self._feed.wake()
+            self._feed.delivery.wake()
             if sequencer.hole() is None:
                 self.hole_since_s = None
             elif not self._feed.stopping:
@@ -162,7 +162,7 @@ class Repair:
         else:
             page = await self._rest.page(self._feed.symbol, from_id=last_id + 1)
         self.repaired += sequencer.fill(page, time.monotonic_ns())
-        self._feed.wake()
+        self._feed.delivery.wake()
         if suspect is not None and sequencer.suspect is not suspect:
             self._compare_suspect(suspect, page)
         if page and sequencer.last_id == last_id and last_id is not None:
@@ -179,7 +179,7 @@ class Repair:
                 )
         elif len(page) < PAGE_MAX:
             self.open_ended = False
-        await self._feed.room()
+        await self._feed.delivery.room()
         return sequencer.last_id != last_id
 
     def _compare_suspect(self, suspect: Trade, page: list[Any]) -> None:
@@ -211,7 +211,7 @@ class Repair:
         last = self._feed.sequencer.last
         hole = self._feed.sequencer.give_up(time.monotonic_ns(), until)
         self.open_ended = False
-        self._feed.wake()
+        self._feed.delivery.wake()
         if hole is None:
             self._feed.say(
                 logging.WARNING,

@@ -5,7 +5,7 @@
        └── look (stall)      └─▶ catch up ┘  (REST)
 
 Each box runs as a task of its own. Everything else in here is bookkeeping for `health()`, which reads
-plain attributes and may be called from any thread.
+plain attributes and may be called from any thread. `delivery` is the last box, `repair` the lower one.
 """
 
 from __future__ import annotations
@@ -21,37 +21,27 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 
 from orderflow.backfill import PAGE_MAX, BackfillError, RestTrades
+from orderflow.delivery import Delivery
 from orderflow.explain import Explanation, explain, is_loopback
-from orderflow.lag import LagMeter
 from orderflow.repair import Repair
 from orderflow.sequencer import Sequencer
-from orderflow.trade import Notice, Trade, parse_frame
+from orderflow.trade import Notice, parse_frame
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
+    from orderflow.delivery import TradeCallback
     from orderflow.remarks import Remarks
     from orderflow.settings import StreamSettings
-
-    TradeCallback = Callable[[str, Trade], Awaitable[None] | None]
 
 logger = logging.getLogger(__name__)
 
 _PROXY_IS_AN_OPTION = "proxy" in inspect.signature(connect.__init__).parameters
-# A synchronous callback may keep the event loop for so long before others get their turn.
-_TURN_NS = 20_000_000
 _RECEIVE_TURN = 64
 # Shorter absences are over before it pays to ask REST again and again.
 _STAND_IN_AFTER_S = 2.0
 _STAND_IN_MAX_S = 60.0
-# Being late lasts; it is told again this often.
-_LATE_REMARK_S = 30.0
-
-
-def _cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class SymbolFeed:
@@ -78,7 +68,6 @@ class SymbolFeed:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.symbol = symbol.upper()
-        self._callback = callback
         self.settings = settings
         self._rest = rest
         self._remarks = remarks
@@ -89,11 +78,10 @@ class SymbolFeed:
             max_price_jump=settings.max_price_jump,
             max_time_jump_ms=int(settings.max_time_jump_s * 1000),
         )
-        self.lag = LagMeter()
+        self.delivery = Delivery(self.symbol, callback, self.sequencer.ready, settings, self.say)
         self.repair = Repair(self, settings, rest)
 
         self.stopping = False
-        self.first_trade = asyncio.Event()
         self.connected = False
         self.attempts = 0
         self.connections = 0
@@ -106,30 +94,18 @@ class SymbolFeed:
         self.connected_at_s = 0.0
         self.stream_trades = 0
         self.last_stream_at_s: float | None = None
-        self.delivered = 0
-        self.last_trade_ms: int | None = None
         self.invalid = 0
-        self.callback_errors = 0
-        self.callback_error_at_s: float | None = None
-        self.delivering_since_s: float | None = None
-        self.late_since_s: float | None = None
-        self.lag_ms = 0
         self.quiet_confirmed_at_s: float | None = None
 
         self._ws: ClientConnection | None = None
         self._abort_reason = ""
         self.wanted_from_ms = 0
         self._highest_stream_id = -1
-        self._wake = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
-
         self._helpers: set[asyncio.Task[None]] = set()
         self._next_stand_in_s = 0.0
         self._probing = False
         self._next_probe_s = 0.0
         self._quiet_reports = 0
-        self._next_late_remark_s = 0.0
 
     # --- Connecting --------------------------------------------------------------------------
 
@@ -249,8 +225,7 @@ class SymbolFeed:
             # Not `async for`: that ends without a word when the exchange closes with 1000 or 1001.
             self.receive(await ws.recv())
             count += 1
-            if len(self.sequencer.ready) >= self.settings.backlog_max:
-                self._drained.clear()
+            if self.delivery.full:
                 self.say(
                     logging.WARNING,
                     "backlog",
@@ -258,7 +233,7 @@ class SymbolFeed:
                     self.symbol,
                     len(self.sequencer.ready),
                 )
-                await self._drained.wait()
+                await self.delivery.room()
             elif count % _RECEIVE_TURN == 0:
                 await asyncio.sleep(0)
 
@@ -275,7 +250,7 @@ class SymbolFeed:
         if trade_id > self._highest_stream_id or outcome in {"backwards", "far", "reset"}:
             self._on_fresh(trade_id)
         if outcome == "ready":
-            self._wake.set()
+            self.delivery.wake()
         elif outcome == "held":
             self._on_held()
         elif outcome == "suspect":
@@ -314,8 +289,8 @@ class SymbolFeed:
 
     def _on_elsewhere(self, outcome: str, trade_id: int, last_id: int | None) -> None:
         if outcome == "reset":
-            self.lag.forget()
-            self._wake.set()
+            self.delivery.lag.forget()
+            self.delivery.wake()
             logger.warning(
                 "⚠️ %s: the numbering changed: after id %s it goes on with %d; what lies between cannot be known",
                 self.symbol,
@@ -355,95 +330,11 @@ class SymbolFeed:
         """Short-lived tasks of this feed that are still running."""
         return list(self._helpers)
 
-    # --- Handing over ------------------------------------------------------------------------
-
-    def wake(self) -> None:
-        """Let the delivery look at what is ready."""
-        self._wake.set()
-
-    async def room(self) -> None:
-        """Wait until the callback has taken most of what is ready."""
-        if len(self.sequencer.ready) >= self.settings.backlog_max:
-            self._drained.clear()
-            await self._drained.wait()
-
-    async def deliver(self) -> None:
-        """Call the callback for each trade, in order, until cancelled."""
-        ready = self.sequencer.ready
-        resume_at = self.settings.backlog_max // 2
-        while True:
-            turn_ends_ns = time.monotonic_ns() + _TURN_NS
-            while ready:
-                trade = ready.popleft()
-                self.delivering_since_s = time.monotonic()
-                try:
-                    result = self._callback(self.symbol, trade)
-                    if result is not None and inspect.isawaitable(result):
-                        await result
-                except asyncio.CancelledError:
-                    if _cancelling():
-                        raise
-                    self._on_callback_error(trade)  # something within the callback was cancelled, not we
-                except Exception:
-                    self._on_callback_error(trade)
-                self.delivering_since_s = None
-                self._on_delivered(trade)
-                if len(ready) <= resume_at:
-                    self._drained.set()
-                if time.monotonic_ns() >= turn_ends_ns:
-                    await asyncio.sleep(0)
-                    turn_ends_ns = time.monotonic_ns() + _TURN_NS
-            self._drained.set()
-            self._wake.clear()
-            await self._wake.wait()
-
-    def _on_delivered(self, trade: Trade) -> None:
-        self.delivered += 1
-        self.last_trade_ms = trade.time_ms
-        if trade.event_time_ms is None:
-            return  # fetched over REST: late by nature, and said so already
-        self.first_trade.set()
-        self.lag_ms = self.lag.measure(trade.event_time_ms, time.monotonic_ns(), time.time_ns())
-        max_ms = self.settings.max_lag_s * 1000
-        if self.lag_ms > max_ms:
-            self._on_late()
-        elif self.late_since_s is not None and self.lag_ms < max_ms / 2:
-            logger.info("%s: trades are on time again (%.1f s behind)", self.symbol, self.lag_ms / 1000)
-            self.late_since_s = None
-
-    def _on_late(self) -> None:
-        now_s = time.monotonic()
-        if self.late_since_s is None:
-            self.late_since_s = self._next_late_remark_s = now_s
-        if now_s < self._next_late_remark_s:
-            return
-        self._next_late_remark_s = now_s + _LATE_REMARK_S
-        backlog = len(self.sequencer.ready)
-        if backlog > 100:
-            why = f"the callback is too slow, {backlog} trades wait for it"
-        elif self.lag.relative_ms < self.lag.absolute_ms / 2:
-            why = "they have been since the first one; or the clock of this machine is wrong"
-        else:
-            why = "the exchange or the network has fallen behind, or this program is too slow to read"
-        logger.warning("⚠️ %s: trades are %.1f s behind the market: %s", self.symbol, self.lag_ms / 1000, why)
-
-    def _on_callback_error(self, trade: Trade) -> None:
-        self.callback_errors += 1
-        now_s = time.monotonic()
-        first = self.callback_error_at_s is None or now_s - self.callback_error_at_s >= self.settings.remark_interval_s
-        self.callback_error_at_s = now_s
-        if first:
-            logger.exception("❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id)  # noqa: LOG004
-        else:
-            self.say(
-                logging.ERROR, "callback", "❌ %s: the callback failed on trade %d", self.symbol, trade.agg_trade_id
-            )
-
     # --- Watching ----------------------------------------------------------------------------
 
     def look(self, now_s: float) -> None:
         """Look for what no event announces; called all the time by the supervisor."""
-        since_s = self.delivering_since_s
+        since_s = self.delivery.busy_since_s
         if since_s is not None and now_s - since_s > self.settings.callback_timeout_s:
             self.say(
                 logging.WARNING,
@@ -454,7 +345,7 @@ class SymbolFeed:
                 len(self.sequencer.ready),
             )
         self._stand_in(now_s)
-        if not self.connected or self._probing or not self._drained.is_set():
+        if not self.connected or self._probing or self.delivery.paused:
             return
         age_s = now_s - self.signs_of_life_s
         if age_s >= self.settings.stall_timeout_s and now_s >= self._next_probe_s:

@@ -69,7 +69,7 @@ def run(messages, frames, *, rest_up):
             rest=HonestRest(frames, up=rest_up),
             remarks=Remarks(logger, 0.0),
         )
-        delivery = asyncio.ensure_future(feed.deliver())
+        delivery = asyncio.ensure_future(feed.delivery.run())
         for message in messages:
             feed.receive(message)
         async with asyncio.timeout(20):
