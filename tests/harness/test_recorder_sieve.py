@@ -208,3 +208,38 @@ def test_an_announced_shutdown_is_noticed_raw_and_wrapped() -> None:
         [Opened(1, RAW), run(1, 1), Run(1, "text", 1, 1, [raw]), Opened(2, BOTH), Run(2, "text", 1, 1, [wrapped])]
     )
     assert sieve.shutdown_notices == [1, 2]
+
+
+LAYOUTS = (
+    b'{"e":"aggTrade","s":"BTCUSDT","a":%d,"p":"1.0"}',
+    b'{"e":"aggTrade","s":"BTCUSDT","a":%d ,"p":"1.0"}',
+    b'{"e":"aggTrade","s":"BTCUSDT","a": %d,"p":"1.0"}',
+    b'{"a":%d,"e":"aggTrade","s":"BTCUSDT"}',
+    b'{"e":"aggTrade","s":"BTCUSDT","b":%d,"p":"1.0"}',
+    b'{"e":"aggTrade","s":"BTCUSDT","a":%d',
+)
+
+
+@settings(deadline=None)
+@given(
+    start=st.sampled_from([5, 95, 998, 3_120_000_000, 10**17 - 3, 10**19 - 3]),
+    steps=st.lists(st.tuples(st.sampled_from([1] * 12 + [0, 2, 10, -1]), st.sampled_from([0] * 12 + [*range(6)]))),
+)
+def test_many_messages_of_one_read_are_followed_as_if_each_came_alone(start, steps) -> None:
+    number, payloads = start, [LAYOUTS[0] % start]
+    for step, layout in steps:
+        number = max(0, number + step)
+        payloads.append(LAYOUTS[layout] % number)
+    together, apart = Sieve(), Sieve()
+    for sieve in (together, apart):
+        sieve.take([Opened(1, RAW), Run(1, "text", 10, 20, [LAYOUTS[0] % (start - 1)])])
+    one = together.take([Run(1, "text", 10, 20, list(payloads))])
+    each = apart.take([Run(1, "text", 10, 20, [payload]) for payload in payloads])
+
+    def plain(items: list[Run | Frame]) -> list[object]:
+        return [what for i in items for what in (i.payloads if isinstance(i, Run) else [i])]
+
+    assert plain(one) == plain(each)
+    for name in ("last_id", "last_payload", "message_count", "holes"):
+        assert getattr(together.tracks[STREAM], name) == getattr(apart.tracks[STREAM], name)
+    assert together.holes() == apart.holes()
