@@ -5,11 +5,11 @@ In the order in which the data passes:
     settings                   every limit, with its unit and its reason
     explain                    why a connection ended, in words a tired person understands
     symbol_feed                one symbol: connect, receive, put in order; for ever
-    delivery                   trades in order to the callback, and how late they are
     trade                      one trade: parsed strictly, kept exactly
     sequencer                  ids: gaps, duplicates, disorder, resets; pure
     repair                     what the stream missed, fetched and put in its place, or given up aloud
     backfill                   the questions to REST
+    delivery                   trades in order to the callback, and how late they are
     feed_health                how a feed is, worked out from clocks
     lag                        how far behind the market the data is
     binance_aggtrades_stream   the feeds of all symbols, supervised

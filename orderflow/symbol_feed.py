@@ -129,7 +129,11 @@ class SymbolFeed:
                 async with self._dial() as ws:
                     was_connected = True
                     self._on_connected(ws)
-                    await self._receive_all(ws)
+                    try:
+                        await self._receive_all(ws)
+                    finally:
+                        if self.stopping:
+                            await ws.close()  # with 1000: left to itself, a cancelled connection says 1011, an error
             except Exception as error:
                 explanation = explain(error)
                 if explanation.ours:

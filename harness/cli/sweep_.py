@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"{swept.runs} plans: {counts}")
     for found in swept.found:
         print(f"\nSILENT  {found.key}: {found.cause}")
-        print(f"        {', '.join(found.scenario.named_faults)}   ({_shrunk(found.runs)})")
+        print(
+            f"        {', '.join(found.scenario.named_faults)}   ({_shrunk(found.runs, interrupted=swept.interrupted)})"
+        )
         print(f"        reproduce: {found.scenario.reproduce()}")
         print(f"        kept as {sweep.save(found, Path(args.out))}")
     if swept.interrupted:
@@ -47,5 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if swept.found else 0
 
 
-def _shrunk(runs: int) -> str:
-    return f"shrunk in {runs} run{'s' * (runs != 1)}" if runs else "not shrunk"
+def _shrunk(runs: int, *, interrupted: bool) -> str:
+    if not runs:
+        return "not shrunk" if interrupted else "as small as it gets"
+    return f"shrunk in {runs} run{'s' * (runs != 1)}"

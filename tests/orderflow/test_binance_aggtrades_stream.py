@@ -658,6 +658,21 @@ async def test_stop_ends_every_task_and_thread(exchange, start, caplog):
     assert warnings(caplog) == []
 
 
+async def test_stop_takes_leave_with_a_normal_close(exchange, start):
+    codes = []
+
+    async def noting(ws):
+        await ws.send(frame(0))
+        await ws.wait_closed()
+        codes.append(ws.close_code)
+
+    exchange.connections = [noting]
+    stream, _ = await start()
+    await stream.stop()
+    await until(lambda: codes)
+    assert codes == [1000]
+
+
 async def test_a_stopped_stream_can_be_started_again(exchange, start):
     exchange.connections = [sends(*exchange.traded(range(2)))]
     stream, trades = await start()
