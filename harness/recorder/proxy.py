@@ -292,6 +292,7 @@ class _Side(asyncio.Protocol):
         self._has_ended = False
         self._ended_early: Exception | str | None = ""
         self._holds: set[str] = set()
+        self._resetting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -383,7 +384,8 @@ class _Side(asyncio.Protocol):
 
     def reset(self) -> None:
         """RST, once what was passed on before it has left."""
-        asyncio.get_running_loop().create_task(self._reset_later())
+        # The loop itself keeps no task alive.
+        self._resetting = asyncio.get_running_loop().create_task(self._reset_later())
 
     async def _reset_later(self) -> None:
         deadline_ns = clock.steady_ns() + int(RESET_PATIENCE_S * clock.NS_PER_S)

@@ -119,19 +119,27 @@ class Tap:
         return rest
 
     def _frames(self, deframer: ws.Deframer, data: bytes, *, sent: bool) -> None:
+        at = clock.both_ns()  # all that one read brought was there at one moment
         for opcode, payloads in deframer.receive_data(data):
             if opcode <= ws.BINARY and not sent:
-                self._take(Run(self.connection, ws.KINDS[opcode], *clock.both_ns(), payloads), len(data))
+                self._take(Run(self.connection, ws.KINDS[opcode], *at, payloads), sum(map(len, payloads)))
                 continue
             for payload in payloads:
                 code, reason = ws.close_parts(payload) if opcode == ws.CLOSE else (None, "")
                 self._ended = self._ended or opcode == ws.CLOSE
-                self._note(ws.KINDS[opcode], payload, sent=sent, code=code, text=reason)
+                self._note(ws.KINDS[opcode], payload, sent=sent, code=code, text=reason, at=at)
 
     def _note(
-        self, kind: Kind, data: bytes = b"", *, sent: bool = False, code: int | None = None, text: str = ""
+        self,
+        kind: Kind,
+        data: bytes = b"",
+        *,
+        sent: bool = False,
+        code: int | None = None,
+        text: str = "",
+        at: tuple[int, int] | None = None,
     ) -> None:
-        wall_ns, now_ns = clock.both_ns()
+        wall_ns, now_ns = at or clock.both_ns()
         frame = Frame(
             connection=self.connection,
             direction="sent" if sent else "received",

@@ -71,7 +71,7 @@ def settings(exchange: LiveExchange, folder: Path, **changes: object) -> Setting
         endpoint=exchange.urls["ws"],
         folder=folder,
         interval_ns=20 * MS,
-        stall_ns=300 * MS,
+        stall_ns=60_000 * MS,
         overlap_ns=200 * MS,
         backoff_ns=20 * MS,
         retry_ns=10 * MS,
@@ -208,7 +208,7 @@ async def test_an_exchange_that_acknowledges_and_stays_silent_makes_the_recorder
 ) -> None:
     with LiveExchange(make_tape(2000), plan("exchange.ack_then_silence"), settings=FAST) as exchange:
         recorder, frames = await record(
-            settings(exchange, tmp_path),
+            settings(exchange, tmp_path, stall_ns=300 * MS),
             until=lambda r: bool(r._mute) and r.health.handovers > 0 and r.health.backfilled > 0,
         )
     assert any("while the market moves; we are blind" in text for text in rows(frames, "gap"))
@@ -222,7 +222,7 @@ async def test_an_exchange_that_acknowledges_and_stays_silent_makes_the_recorder
 
 async def test_a_stream_that_falls_silent_is_filled_over_rest_while_the_market_moves(tmp_path: Path) -> None:
     with LiveExchange(make_tape(1500), plan("timing.silence@frame=100#connection=1-9"), settings=FAST) as exchange:
-        _, frames = await record(settings(exchange, tmp_path), until=lambda r: last_id(r) >= 600)
+        _, frames = await record(settings(exchange, tmp_path, stall_ns=300 * MS), until=lambda r: last_id(r) >= 600)
     assert any("while the market moves; we are blind" in text for text in rows(frames, "gap"))
     found = sorted(set(ids(frames)))
     assert found == list(range(found[-1] + 1))
@@ -231,7 +231,7 @@ async def test_a_stream_that_falls_silent_is_filled_over_rest_while_the_market_m
 async def test_a_quiet_market_is_no_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two trades, then nothing: REST knows of no newer one, so the connection is not mute."""
     with LiveExchange(make_tape(2), plan(), settings=FAST) as exchange:
-        recorder, frames = await record(settings(exchange, tmp_path, duration_ns=1200 * MS))
+        recorder, frames = await record(settings(exchange, tmp_path, duration_ns=1200 * MS, stall_ns=300 * MS))
     assert rows(frames, "gap") == []
     assert recorder.health.connections == 1
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
@@ -240,9 +240,7 @@ async def test_a_quiet_market_is_no_alarm(tmp_path: Path, caplog: pytest.LogCapt
 async def test_three_hundred_streams_are_subscribed_by_message_and_delivered(tmp_path: Path) -> None:
     streams = (*(f"symbol{n}usdt@aggTrade" for n in range(299)), "btcusdt@aggTrade")
     with LiveExchange(make_tape(1500), plan(), settings=FAST) as exchange:
-        _, frames = await record(
-            settings(exchange, tmp_path, streams=streams, stall_ns=60_000 * MS), until=lambda r: last_id(r) > 100
-        )
+        _, frames = await record(settings(exchange, tmp_path, streams=streams), until=lambda r: last_id(r) > 100)
     asked = [f for f in frames if f.direction == "sent" and f.kind == "text"]
     assert len(asked) == 2
     acks = [f.data for f in frames if f.data.startswith(b'{"result"')]
