@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from harness import report
@@ -20,8 +21,6 @@ SCENARIO = Scenario(
 
 
 def run(verdict, **changes):
-    import msgspec
-
     scenario = msgspec.structs.replace(SCENARIO, **changes)
     marks = ((0.0, 0, 0), (2.0, 20, 20), (30.0, 20, 20))
     return report.Run(
@@ -138,3 +137,21 @@ def test_the_exit_code_is_that_of_the_worst(silent, loud, intact, outcomes, code
 @pytest.mark.parametrize("format", report.FORMATS)
 def test_every_format_can_show_a_run_that_could_not_be_judged(format):  # noqa: A002
     assert "no tap" in report.render([run(unjudged("no tap found"))], format)
+
+
+def test_many_runs_end_with_the_mends_that_help_most(silent, loud, intact):
+    other = msgspec.structs.replace(silent.scenario, faults=("tcp.fin_no_close@frame=20",))
+    runs = [loud, silent, msgspec.structs.replace(silent, scenario=other), intact]
+    end = report.render(runs, "text").partition("where to begin")[2]
+    (finding,) = silent.verdict.findings
+    assert "2 ×" in end and finding.suggestion.split(",")[0] in end
+    assert "stopped at receive: tcp.reset_peer@frame=20 and 1 more" in end
+    assert f"reproduce: {silent.scenario.reproduce()}" in end
+    assert "Where to begin" in report.render(runs, "html")
+    assert "where to begin" not in report.render([loud, intact], "text")
+
+
+def test_a_table_that_no_terminal_shows_has_its_causes_in_full(silent, loud):
+    (finding,) = silent.verdict.findings
+    assert finding.cause in report.render([silent, loud], "text")
+    assert finding.cause not in report.render([silent, loud], "text", width=80)
