@@ -30,7 +30,7 @@ matrix: $(READY)  ## every Python that is installed, every websockets that is su
 	PATH="$$PATH$(PYENV_PATHS)" $(BIN)/tox run $(TOXARGS)
 
 benchmarks: $(READY)
-	for each in benchmarks/*.py; do $(BIN)/python $$each || exit; done
+	for each in $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py)))); do $(BIN)/python -m benchmarks.$$each || exit; done
 
 clean:
 	rm -rf .venv .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """Soak: thousands of connections under random plans leave no task, socket or memory behind.
 
-    python benchmarks/replay_soak.py [--connections 10000] [--seed 7]
+    python -m benchmarks.replay_soak [--connections 10000] [--seed 7]
 
 Every round has a plan of three random faults and fifty connections that come, listen a moment and leave in some way:
 politely, with FIN, with RST, in the middle of the handshake. After each round a sound client must be served.
@@ -18,8 +18,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.exchange import MAX, ExchangeSettings
 from harness.faults import catalogue
