@@ -49,6 +49,8 @@ class RestTrades:
 
     def __init__(self, settings: StreamSettings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._url = settings.rest_url.rstrip("/") + "/api/v3/aggTrades"
+        # A request that takes longer than all of the repair may take is of no use.
+        self._timeout_s = min(_REQUEST_TIMEOUT_S, settings.backfill_timeout_s)
         self._ssl_context = ssl_context
         self._client: httpx.AsyncClient | None = None
         self._banned_until_s = 0.0  # monotonic; going on after a 429 leads to a 418, which bans the address
@@ -74,10 +76,10 @@ class RestTrades:
         elif start_ms is not None:
             parameters["startTime"] = start_ms
         try:
-            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 answer = await self._http().get(self._url, params=parameters)
         except TimeoutError as error:
-            raise BackfillError(f"{self._url} did not answer within {_REQUEST_TIMEOUT_S:g} s") from error
+            raise BackfillError(f"{self._url} did not answer within {self._timeout_s:g} s") from error
         except (httpx.HTTPError, OSError) as error:
             raise BackfillError(f"{self._url}: {type(error).__name__}: {error}") from error
         if answer.status_code in {418, 429}:
@@ -97,7 +99,7 @@ class RestTrades:
             # Reading the machine's certificates takes a while, and is for nothing without TLS.
             verify = self._ssl_context or (ssl.create_default_context() if parts.scheme == "https" else False)
             loopback = is_loopback(parts.hostname)
-            self._client = httpx.AsyncClient(timeout=_REQUEST_TIMEOUT_S, trust_env=not loopback, verify=verify)
+            self._client = httpx.AsyncClient(timeout=self._timeout_s, trust_env=not loopback, verify=verify)
         return self._client
 
     async def close(self) -> None:
