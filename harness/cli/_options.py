@@ -94,6 +94,19 @@ def plan_of(args: argparse.Namespace) -> Plan:
     return Plan(faults=(*loaded.faults, *faults), seed=loaded.seed, title=loaded.title)
 
 
+def check_path(path: str) -> None:
+    """
+    See whether the folder that a subject is imported from is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from harness.errors import UsageError
+
+    if not Path(path).is_dir():
+        raise UsageError(f"--path {path}: no such folder")
+
+
 def check_file(out: str) -> None:
     """
     See whether a file can be written, before the work that it is for.

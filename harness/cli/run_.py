@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli._options import add_jobs, add_pace, add_plan, add_seed, check_file, plan_of, write_report
+from harness.cli._options import add_jobs, add_pace, add_plan, add_seed, check_file, check_path, plan_of, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.clock import monotonic_ns
 
     base = scenario_of(args)
+    check_path(args.path)
     if args.dry_run:
         return _dry_run(base)
     scenarios = _scenarios(args, base)
@@ -138,8 +139,6 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
     for recording in args.recording:
         if "://" not in recording and not Path(recording).exists():
             raise UsageError(f"{recording}: no such recording; `harness list recordings` shows what there is")
-    if not Path(args.path).is_dir():
-        raise UsageError(f"--path {args.path}: no such folder")
     speed = parse_speed(args.speed)
     duration_ns = parse_duration_ns(args.duration) if args.duration is not None else None
     if duration_ns == 0:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli._options import INTERRUPTED, check_folder, whole
+from harness.cli._options import INTERRUPTED, check_folder, check_path, whole
 from harness.cli.run_ import add_scenario_options, scenario_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.recording import load_timeline
 
     base = scenario_of(args)
+    check_path(args.path)
     check_folder(args.out)
     timeline = load_timeline(list(base.recordings))
     frames = timeline.frame_at(base.duration_ns) if base.duration_ns else len(timeline)

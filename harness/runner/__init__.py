@@ -43,7 +43,7 @@ __all__ = ["RunResult", "Setting", "run", "run_all"]
 DEFAULT_JOBS = 24
 """Runs at a time. They mostly wait, for a market at 40 trades a second, so two cores carry many."""
 WORTH_A_NURSERY = 4
-"""From so many simulated scenarios on, workers are forked instead of started."""
+"""From so many scenarios on, workers are forked instead of started."""
 SPARE_S = 45.0
 """For starting, stopping and judging, on a machine that is busy with other runs."""
 
@@ -100,7 +100,8 @@ class _Batch:
         self.processes: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
         self.cancelled = False
-        self.nurseries: queue.SimpleQueue[Nursery] = queue.SimpleQueue()
+        self.nurseries: dict[bool, queue.SimpleQueue[Nursery]] = {True: queue.SimpleQueue(), False: queue.SimpleQueue()}
+        """Idle ones, of simulated and of live runs."""
         self.noise_paths: dict[bytes, Path] = {}
 
     def run(self, jobs: int, on_result: Callable[[RunResult], None] | None) -> list[RunResult]:
@@ -123,8 +124,9 @@ class _Batch:
                 self.cancel(list(places))
                 raise
             finally:
-                while not self.nurseries.empty():
-                    self.nurseries.get().close()
+                for idle in self.nurseries.values():
+                    while not idle.empty():
+                        idle.get().close()
         assert all(result is not None for result in results)
         return [result for result in results if result is not None]
 
@@ -175,6 +177,8 @@ class _Batch:
             verbose=self.verbose,
         )
         result = self._work(job, place)
+        if self.cancelled:  # what a killed worker leaves says nothing about the subject
+            return RunResult(scenario=scenario, verdict=unjudged("interrupted"))
         if scenario.is_plain:
             part = noise_path.with_suffix(".part")
             noise: NoiseFile = result.noise
@@ -190,8 +194,7 @@ class _Batch:
         path = place / "job.json"
         path.write_bytes(msgspec.json.encode(job))
         began = time.perf_counter()
-        simulated = job.scenario.mode == "sim"
-        forked = simulated and len(self.scenarios) >= WORTH_A_NURSERY and suits(job.scenario.path)
+        forked = len(self.scenarios) >= WORTH_A_NURSERY and suits(job.scenario.path)
         code = self._fork(path, job) if forked else self._start(path, job)
         if Path(job.result).exists():
             return msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
@@ -222,11 +225,17 @@ class _Batch:
                 self.processes.discard(process)
 
     def _fork(self, path: Path, job: Job) -> int:
+        simulated = job.scenario.mode == "sim"
+        idle = self.nurseries[simulated]
         try:
-            nursery = self.nurseries.get_nowait()
+            nursery = idle.get_nowait()
         except queue.Empty:
             environment = worker_environment() | {"TMPDIR": str(self.folder)}
-            nursery = Nursery(launch.environment(environment), verbose=self.verbose)
+            nursery = Nursery(
+                launch.environment(environment) if simulated else environment,
+                simulated=simulated,
+                verbose=self.verbose,
+            )
             with self.lock:
                 self.processes.add(nursery.process)
         try:
@@ -234,7 +243,7 @@ class _Batch:
         except OSError:
             nursery.close()
             return -1
-        self.nurseries.put(nursery)
+        idle.put(nursery)
         return code
 
     def _limit_s(self, scenario: Scenario) -> float:

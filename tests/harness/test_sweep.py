@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_workers_that_other_threads_wait_for():
             waiting.result(timeout=1)
         runner.interrupt()
         (result,) = waiting.result(timeout=15)
-    assert result.verdict.outcome != "intact"
+    assert result.verdict.reason == "interrupted"
 
 
 def test_a_subject_that_fails_without_any_fault_is_not_searched():
