@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.exchange import Fin, Reset
-from harness.exchange.commands import Below, Relink
+from harness.exchange import MAX, Fin, Reset
+from harness.faults import catalogue
+from harness.faults.plan import plan_of
+from harness.transports.pipe import Pipe
 from tests.harness.exchange.talk import S, make_exchange, make_tape
 from tests.harness.exchange.test_wire import client
 
 BTC = "btcusdt@aggTrade"
+GAPS = (0, 1, S // 10, S, 30 * S)
+"""How long a client may take between two pieces, in nanoseconds."""
 HEAD = (
     "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
@@ -44,40 +48,49 @@ frames = st.builds(
 pieces = st.lists(st.one_of(upgrades, requests, messages, frames, st.binary(max_size=60)), max_size=8)
 
 
-def feed(line, chunks, gaps):
-    """Play it all; returns how much was sent and which commands were given."""
-    now, sent, commands = 0, 0, []
+firsts = upgrades | requests | st.binary(max_size=40)
+FAULTS = sorted(name for name in catalogue() if not name.startswith(("host.", "dns.", "tls.")))
+
+
+def survives(chunks, gaps, fault="", *, hasty=False):
+    """
+    Play what a client sends; the connection must answer or end, and leave nothing behind.
+
+    Args:
+        chunks: what arrives, piece by piece.
+        gaps: nanoseconds before each piece.
+        fault: one kind of the catalogue that is at work meanwhile, or nothing.
+        hasty: the tape goes out as fast as it is taken.
+    """
+    plan = plan_of([fault]) if fault else None
+    exchange = make_exchange(make_tape(5), plan, control=True, speed=MAX if hasty else 1)
+    line = exchange.connection(secure=False, now_ns=0)
+    pipe, now, commands = Pipe(line, None), 0, []
     for chunk, gap in zip(chunks, gaps, strict=True):
         now += gap
-        line.advance_to(now)
-        line.receive_data(chunk, now)
-        for item in line.data_to_send():
+        pipe.advance_to(now)
+        pipe.receive_data(chunk, now)
+        for item in pipe.data_to_send(now):
             if isinstance(item, (Fin, Reset)):
                 commands.append(item)
-            elif not isinstance(item, (Below, Relink)):
+            else:
                 assert not commands, "nothing is said behind the end"
-                sent += len(item)
-    return now, sent, commands
-
-
-@given(first=upgrades | requests | st.binary(max_size=40), rest=pieces, data=st.data())
-@settings(max_examples=100, deadline=None)
-def test_no_bytes_break_a_connection(first, rest, data):
-    stream = first + b"".join(rest)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    edges = [0, *cuts, len(stream)]
-    chunks = [stream[a:b] for a, b in pairwise(edges)]
-    gaps = [data.draw(st.sampled_from([0, 1, S // 10, S, 30 * S])) for _ in chunks]
-    exchange = make_exchange(make_tape(5), control=True)
-    line = exchange.connection(secure=False, now_ns=0)
-    now, _, commands = feed(line, chunks, gaps)
     assert len(commands) <= 2
-    line.receive_eof(now)
-    line.advance_to(now + 60 * S)
-    line.data_to_send()
+    pipe.receive_eof(now)
+    pipe.advance_to(now + 60 * S)
+    pipe.data_to_send(now + 60 * S)
     assert line.state == "over"
     assert not exchange.connections
     assert line.next_due_ns() is None, "no timer is left"
+
+
+@given(first=firsts, rest=pieces, fault=st.sampled_from(["", *FAULTS]), hasty=st.booleans(), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_no_bytes_break_a_connection(first, rest, fault, hasty, data):
+    stream = first + b"".join(rest)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    chunks = [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]
+    survives(chunks, [data.draw(st.sampled_from(GAPS)) for _ in chunks], fault, hasty=hasty)
 
 
 SEEDS = [
@@ -92,5 +105,4 @@ SEEDS = [
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bytes_that_once_were_trouble(seed):
-    line = make_exchange().connection(secure=False, now_ns=0)
-    feed(line, [seed, seed], [0, 0])
+    survives([seed, seed], [0, 0])
