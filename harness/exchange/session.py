@@ -35,7 +35,8 @@ class Session:
         self._line = line
         self._exchange = line.exchange
         self._route = route
-        self._agreed = agreed
+        self.agreed = agreed
+        """What was agreed of permessage-deflate in the 101, or None."""
         self._rules = binance.dialect_numbers(route.rules, line.exchange.settings)
         self._frames = wire.FrameReader(line.exchange.settings.message_bytes_max, agreed)
         self.player = Player(line, route, agreed)
@@ -117,7 +118,7 @@ class Session:
             return
         payload = b'{"e":"serverShutdown","E":%d}' % (self._exchange.wall_ns(self._line.now_ns) // 1_000_000)
         data = wrapped("!serverShutdown", payload) if self.player.combined else payload
-        self._line.out.append(wire.message(wire.TEXT, data, self._agreed))
+        self._line.out.append(wire.message(wire.TEXT, data, self.agreed))
         self._line.write(Added(at_ns=self._line.now_ns, connection=self._line.number, data=payload, fault=NO_FAULT))
 
     def _ping_interval_ns(self) -> int:
@@ -221,7 +222,7 @@ class Session:
         if received.opcode == wire.PING:
             self._line.out.append(wire.frame(wire.PONG, received.data))
         elif received.opcode in {wire.TEXT, wire.BINARY}:
-            self._line.out.append(wire.message(received.opcode, received.data, self._agreed))
+            self._line.out.append(wire.message(received.opcode, received.data, self.agreed))
 
     def _take_ping(self, payload: bytes) -> None:
         self._line.write(Beat(at_ns=self._line.now_ns, connection=self._line.number, what="ping received"))
@@ -310,7 +311,7 @@ class Session:
 
     def _send_reply(self, text: str) -> None:
         if self._line.state == "open":
-            self._line.out.append(wire.message(wire.TEXT, text.encode(), self._agreed))
+            self._line.out.append(wire.message(wire.TEXT, text.encode(), self.agreed))
             self._line.write(
                 Controlled(at_ns=self._line.now_ns, connection=self._line.number, direction="sent", text=text)
             )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
@@ -17,6 +18,10 @@ sys.path.insert(0, str(HERE.parent.parent))
 from harness.exchange import ExchangeSettings  # noqa: E402
 from harness.transports.live import LiveExchange  # noqa: E402
 from tests.harness.exchange.talk import make_tape  # noqa: E402
+
+if TYPE_CHECKING:
+    from harness.exchange import Exchange
+    from harness.exchange.connection import ExchangeConnection
 
 # name: (script, virtual environment, module that must be there, offers deflate)
 CLIENTS = {
@@ -34,6 +39,9 @@ CLIENTS = {
 SWITCHABLE = {"websockets", "aiohttp", "node ws"}
 """Clients whose compression the script can switch; the others offer it always, or never."""
 MODES = ("ws", "wss", "deflate", "burst")
+COMPRESSED = "exact, compressed"
+"""Exact, and permessage-deflate was agreed to in the handshake, as the exchange's own side of it says."""
+GOOD = {"exact", COMPRESSED, "never offers", "refuses ws"}
 
 
 def interpreter(name: str, venvs: Path | None) -> list[str] | None:
@@ -62,6 +70,7 @@ def play(name: str, mode: str, command: list[str], venvs: Path | None, *, timeou
     tape = make_tape(count, step_ns=5_000 if mode == "burst" else 500_000)
     settings = ExchangeSettings(grace_ns=1_000_000_000, deflate=mode == "deflate")
     with LiveExchange(tape, settings=settings, tls=secure) as live:
+        lines = watched(live.exchange)
         urls = live.urls
         ws, http = (urls["wss"], urls["https"]) if secure else (urls["ws"], urls["http"])
         line = [*command, "--ws", str(ws), "--http", str(http), "--count", str(count)]
@@ -79,7 +88,23 @@ def play(name: str, mode: str, command: list[str], venvs: Path | None, *, timeou
             got = json.loads(done.stdout)
         except ValueError:
             return f"failed {_last_line(done.stderr)}"
-        return compare(got, tape.payloads(0, count))
+        found = compare(got, tape.payloads(0, count))
+        if mode != "deflate" or found != "exact":
+            return found
+        return COMPRESSED if any(line.session and line.session.agreed for line in lines) else "exact, not compressed"
+
+
+def watched(exchange: Exchange) -> list[ExchangeConnection]:
+    """Keep every connection that the exchange makes, so that what its handshake agreed to can be asked later."""
+    made: list[ExchangeConnection] = []
+    make = exchange.connection
+
+    def keep(**how: Any) -> ExchangeConnection:
+        made.append(make(**how))
+        return made[-1]
+
+    exchange.connection = keep
+    return made
 
 
 def _last_line(text: bytes | None) -> str:
@@ -128,7 +153,7 @@ def main() -> int:
             print(f"| {name} | " + " | ".join(["not installed"] * len(MODES)) + " |")
             continue
         row = [play(name, mode, command, args.venvs) for mode in MODES]
-        bad += sum(cell not in {"exact", "never offers", "refuses ws"} for cell in row)
+        bad += sum(cell not in GOOD for cell in row)
         print(f"| {name} | " + " | ".join(row) + " |", flush=True)
     return min(bad, 1)
 
