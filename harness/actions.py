@@ -88,6 +88,8 @@ class Upgrade(_Value, frozen=True):
     """Never answer."""
     reply: Reply | None = None
     """Answer with this instead of 101."""
+    target_bytes_max: int = 0
+    """Longest target of a request; `reply` and `stall` answer only what is longer. 0 for any length."""
     raw: bytes | None = None
     """Answer with these bytes, whatever they are, instead of a rendered response; then FIN."""
     accept: Literal["ok", "bad", "missing"] = "ok"
@@ -145,7 +147,12 @@ class Control(_Value, frozen=True):
     any_stream: bool = False
     """Malformed stream names are acknowledged too, and stay silent."""
     backlog_bytes_max: int | None = None
-    """A client that leaves more than this unread is closed with 1008; None: the exchange's own setting."""
+    """
+    A client that leaves more than about this unread is closed with 1008; None: the exchange's own setting.
+
+    An estimate: the frames that are due and not yet handed to the network count 200 bytes each, and what lies in
+    buffers below does not count, nor does anything while the socket still takes more.
+    """
 
 
 class Link(_Value, frozen=True):

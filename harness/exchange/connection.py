@@ -299,15 +299,16 @@ class ExchangeConnection:
         self.state = "upgrading"
         self._early = self._http.rest()
         manners = self.manners.upgrade
+        if manners.target_bytes_max and len(request.target) <= manners.target_bytes_max:
+            manners = msgspec.structs.replace(manners, stall=False, reply=None)
         if manners.stall:
             self.write(Refused(at_ns=self.now_ns, connection=self.number, stage="upgrade", how="stall"))
         elif manners.delay_ns:
-            self.timers.at(self.now_ns + manners.delay_ns, lambda _: self._reply_to_upgrade(request))
+            self.timers.at(self.now_ns + manners.delay_ns, lambda _: self._reply_to_upgrade(request, manners))
         else:
-            self._reply_to_upgrade(request)
+            self._reply_to_upgrade(request, manners)
 
-    def _reply_to_upgrade(self, request: Request) -> None:
-        manners = self.manners.upgrade
+    def _reply_to_upgrade(self, request: Request, manners: Upgrade) -> None:
         if manners.early:
             self.out.append(manners.early)
         if manners.raw is not None:

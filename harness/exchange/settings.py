@@ -58,7 +58,11 @@ class ExchangeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     message_limit: int | None = None
     """Messages per rolling second; None: by market, 5 on spot and 10 on futures; 0: no limit."""
     backlog_bytes_max: int | None = None
-    """A client that leaves more than this unread is closed with 1008; None: it just gets its data late."""
+    """
+    A client that leaves more than about this unread is closed with 1008; None: it just gets its data late.
+
+    An estimate, as `actions.Control.backlog_bytes_max` says.
+    """
     streams_max: int = 1024
     subscribe_bytes_max: int = 4096
     """A longer control message is answered by silence."""

@@ -306,7 +306,7 @@ class SlowConsumerKick(Habit, frozen=True, tag="exchange.slow_consumer_kick"):
     """
 
     backlog: Annotated[int, msgspec.Meta(ge=0)] = 100_000
-    """Bytes."""
+    """Bytes, estimated: 200 for each frame that is due and was not yet taken by the client's socket."""
 
     def changes(self) -> dict[str, Any]:
         return {"control.backlog_bytes_max": self.backlog}

@@ -389,6 +389,25 @@ class Stall(Greeting, frozen=True, tag="http.stall"):
         return {"upgrade.stall": True}
 
 
+class UrlTooLong(Greeting, frozen=True, tag="http.url_too_long"):
+    """
+    A market list too long for one URL: the front server has a limit, seen at about 8 000 characters and at 16 000.
+
+    Shorter requests are served as always.
+    """
+
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 8_000
+    """Longest target of a request that is served, in bytes."""
+    code: Status = 414
+    """HTTP status of the answer; some servers say 400."""
+    hang: bool = False
+    """Never answer instead."""
+
+    def changes(self, context: Context) -> dict[str, Any]:
+        answer = {"upgrade.stall": True} if self.hang else {"upgrade.reply": reply(self.code, body="html")}
+        return {"upgrade.target_bytes_max": self.limit, **answer}
+
+
 class Slow(Greeting, frozen=True, tag="http.slow"):
     """
     A cold start: the upgrade is answered, in its own good time.

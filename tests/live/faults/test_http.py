@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.harness.faults.tapes import trade
-from tests.live.faults.wire import PING, QUIET_S, Client, entries, serving, shows, works
+from tests.live.faults.wire import PATH, PING, QUIET_S, Client, entries, serving, shows, works
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(30)]
 
@@ -145,6 +145,33 @@ def test_the_upgrade_is_never_answered(secure):
             client.ask()
             assert client.rest(timeout=QUIET_S) == (b"", "quiet")
         assert works(live, secure=secure)
+
+
+LONG = PATH + "".join(f"/coin{number}usdt@aggTrade" for number in range(400))
+
+
+@shows("http.url_too_long")
+@pytest.mark.parametrize(("spec", "status"), [("http.url_too_long", 414), ("http.url_too_long:code=400", 400)])
+def test_a_url_that_is_too_long_is_refused_and_a_shorter_one_is_served(spec, status):
+    assert len(LONG) > 8_000
+    with serving(spec) as live:
+        with Client(live, LONG) as client:
+            assert client.status == status
+            assert client.rest()[1] == "fin"
+        assert works(live)
+
+
+def test_a_url_that_is_too_long_may_never_be_answered():
+    with serving("http.url_too_long:hang=true") as live:
+        with Client(live, upgrade=False) as client:
+            client.ask(LONG)
+            assert client.rest(timeout=QUIET_S) == (b"", "quiet")
+        assert works(live)
+
+
+def test_without_the_fault_a_url_of_that_length_is_served():
+    with serving() as live:
+        assert works(live, path=LONG)
 
 
 @shows("http.slow")
