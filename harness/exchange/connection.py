@@ -159,6 +159,11 @@ class ExchangeConnection:
         out, self.out = self.out, []
         return out
 
+    def prepare(self) -> None:
+        """Work ahead: to be called when everything that is due was done. Nothing that can be seen comes of it."""
+        if self.session is not None:
+            self.session.player.prepare()
+
     def next_due_ns(self) -> int | None:
         """When to call `advance_to` next, or None."""
         due = self.timers.next_due_ns()

@@ -158,6 +158,11 @@ class Player:
                 produced += self._act(step)
             exchange.passed(cursor.next_frame)
 
+    def prepare(self) -> None:
+        """Render what comes next, while there is time."""
+        if self._cursor is not None and self._carried:
+            self._exchange.lap_tape(self._lap).prepare(self._cursor.next_frame, self._shape)
+
     def _begin_lap(self) -> bool:
         due = self._next_lap_ns()
         if due is None or due > self._line.now_ns:

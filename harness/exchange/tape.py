@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BLOCK_FRAMES = 256
 """Frames per block: below 64 the calls cost more than the bytes, above 1024 nothing is won."""
 
+BLOCK_BYTES = BLOCK_FRAMES * 1024
+"""More than a block of any usual stream has."""
+
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """How a connection wants its frames."""
@@ -96,6 +99,15 @@ class Tape:
                 pieces.append(block.data[begin:end])
             first = stop
         return pieces
+
+    def prepare(self, frame: int, shape: Shape) -> None:
+        """Render the block of a frame and the next one, so that nobody waits for them later."""
+        if self._room < 2 * BLOCK_BYTES:
+            return  # they would push each other out
+        last = (len(self.timeline) - 1) // BLOCK_FRAMES
+        first = frame // BLOCK_FRAMES
+        for number in range(first, min(first + 1, last) + 1):
+            self._block(number, shape)
 
     def _block(self, number: int, shape: Shape) -> Block:
         key = (number, shape)

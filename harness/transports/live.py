@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import select
 import selectors
 import socket
 import threading
@@ -28,7 +29,7 @@ from harness.transports.gate import Gate
 from harness.transports.pipe import Pipe, TlsSide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -45,8 +46,14 @@ LEFT_CHECK_NS = NS // 4
 READ_BYTES = 64 * 1024
 OUT_BYTES_MAX = 512 * 1024
 """Above this a connection produces nothing more, and is not read, until its socket has taken some."""
+FD_SETSIZE = 1024
+"""select() takes no descriptor from here on."""
+ACCEPTS = 256
+"""How many connections are taken in before those that are open get their turn."""
 TURNS = 8
-"""How often one connection may fill its socket before the others get their turn."""
+"""How often one connection may fill its socket before the others get their turn; when many want to, they share that."""
+
+_Epoll: Any = getattr(selectors, "EpollSelector", ())
 
 
 class LiveExchange:
@@ -94,6 +101,7 @@ class LiveExchange:
         self._clients: dict[int, Client] = {}
         self._timers: list[tuple[int, int]] = []
         self._ready: dict[int, None] = {}
+        self._turns = TURNS
         self._calls: deque[Callable[[], None]] = deque()
         self._listeners: dict[str, socket.socket] = {}
         self._numbers_lock = threading.Lock()
@@ -271,7 +279,7 @@ class LiveExchange:
                 self._drop(client, reset=True)
 
     def _turn(self) -> None:
-        for key, mask in self._selector.select(self._timeout_s()):
+        for key, mask in self._wait():
             if isinstance(key.data, Client):
                 if mask & selectors.EVENT_READ:
                     self._read(key.data)
@@ -293,10 +301,24 @@ class LiveExchange:
                 client.timer_ns = 0
                 self._ready[fd] = None
         ready, self._ready = self._ready, {}
-        for fd in ready:
+        self._turns = max(1, TURNS // max(1, len(ready)))
+        self._guard_each(ready, self._service)
+        if not self._ready:
+            self._guard_each(ready, _prepare)
+
+    def _guard_each(self, descriptors: Iterable[int], step: Callable[[Client], None]) -> None:
+        for fd in descriptors:
             client = self._clients.get(fd)
             if client is not None:
-                self._guarded(self._service, client)
+                self._guarded(step, client)
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        timeout_s = self._timeout_s()
+        if timeout_s and isinstance(self._selector, _Epoll) and self._selector.fileno() < FD_SETSIZE:
+            # epoll counts in milliseconds, and up; select() counts in microseconds, and takes an epoll for a file.
+            select.select([self._selector], [], [], timeout_s)
+            timeout_s = 0
+        return self._selector.select(timeout_s)
 
     def _timeout_s(self) -> float | None:
         if self._ready or self._stopping:
@@ -325,7 +347,7 @@ class LiveExchange:
             self._drop(client, reset=True)
 
     def _accept(self, name: str) -> None:
-        for _ in range(64):
+        for _ in range(ACCEPTS):
             try:
                 sock, _ = self._listeners[name].accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -392,7 +414,7 @@ class LiveExchange:
             return
         pipe = client.pipe
         due: int | None = None
-        for _ in range(TURNS):
+        for _ in range(self._turns):
             pipe.set_writable(client.out_bytes < OUT_BYTES_MAX)
             pipe.advance_to(now)
             items = pipe.data_to_send(now)
@@ -497,3 +519,7 @@ class LiveExchange:
             heapq.heapify(self._timers)
             self._turn()
         self._stopping = True
+
+
+def _prepare(client: Client) -> None:
+    client.pipe.connection.prepare()

@@ -384,3 +384,12 @@ def test_the_301st_connection_in_five_minutes_gets_429():
     assert refused.http()[0] == 429
     assert "Retry-After: 300" in refused.last_head
     assert Talk(exchange, at=301).opens("/ws").state == "OPEN"
+
+
+def test_what_was_prepared_is_what_is_sent():
+    """Working ahead shows nothing and changes nothing."""
+    plain, ahead = (Talk(make_exchange(make_tape(600, step_ns=MS))).opens(f"/ws/{BTC}") for _ in range(2))
+    for turn in range(1, 7):
+        ahead.line.prepare()
+        assert ahead.waits(turn / 10).texts() == plain.waits(turn / 10).texts()
+    assert ahead.line.next_due_ns() == plain.line.next_due_ns()
