@@ -86,7 +86,9 @@ _TIMES = re.compile(rb'("[ET]"\s*:\s*)(\d{16}|\d{13})(?!\d)')
 
 
 def move_times(payload: bytes, offset_ms: int) -> bytes:
-    """Move the times inside a payload (`E`, `T`), within `TIME_MS`; all other bytes, and the length, stay."""
+    """Move the times inside payloads (`E`, `T`), within `TIME_MS`; all other bytes, and the length, stay."""
+    if not offset_ms:
+        return payload
     pieces = _TIMES.split(payload)
     # In threes: what is between, a key, its digits.
     for place in range(2, len(pieces), 3):

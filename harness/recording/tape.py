@@ -19,7 +19,7 @@ from harness.recording.table import Content, content_of, decoded, numbers, one, 
 from harness.timeline import NO_ID, Mark, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -314,23 +314,19 @@ class _Store:
         content = self._content(group)
         last = min(first + BLOCK_ROWS, len(content.typed))
         block = Packed(*content.render(first, last, ROOM))
+        raw = np.flatnonzero(~content.typed[first:last])
         # Rendered without a stream, typed rows are unwrapped already; and only wrappers hold this word.
-        if self._offset_ms or b'"stream"' in block.block:
-            block = self._cared_for(block, np.flatnonzero(~content.typed[first:last]))
+        if len(raw) and b'"stream"' in block.block:
+            block = _changed(block, raw, lambda payload: split_wrapped(payload)[1])
+        if len(raw) == len(block):
+            block = Packed(move_times(block.block, self._offset_ms), block.offsets)  # no payload changes its length
+        elif len(raw):
+            block = _changed(block, raw, lambda payload: move_times(payload, self._offset_ms))
         self._blocks[number] = block
         self._held_bytes += len(block.block)
         while self._held_bytes > HELD_BYTES and len(self._blocks) > 1:
             self._held_bytes -= len(self._blocks.popitem(last=False)[1].block)
         return block
-
-    def _cared_for(self, block: Packed, raw: NDArray[np.intp]) -> Packed:
-        if not len(raw):
-            return block
-        payloads = list(block)
-        for row in raw.tolist():
-            payload = split_wrapped(payloads[row])[1]
-            payloads[row] = move_times(payload, self._offset_ms) if self._offset_ms else payload
-        return Packed.of(payloads)
 
     def _content(self, group: int) -> Content:
         content = self._contents.get(group)
@@ -348,3 +344,10 @@ class _Store:
         while len(self._contents) > GROUPS_HELD:
             self._contents.popitem(last=False)
         return content
+
+
+def _changed(block: Packed, rows: NDArray[np.intp], change: Callable[[bytes], bytes]) -> Packed:
+    payloads = list(block)
+    for row in rows.tolist():
+        payloads[row] = change(payloads[row])
+    return Packed.of(payloads)

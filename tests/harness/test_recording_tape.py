@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.clock import NS_PER_S
-from harness.frames import AggTrade, Frame, render_agg_trade
+from harness.frames import AggTrade, Frame, move_times, render_agg_trade, wrap
 from harness.recording import RecordingWriter, load_timeline
 from harness.recording.verify import verify
 from harness.strategies import recordings
@@ -116,3 +117,24 @@ def test_a_sound_recording_verifies_and_its_tape_is_its_data_frames_on_time(tmp_
 
 def _row_of(kind: str, mark: Mark, rows: list[Frame]) -> Frame:
     return next(row for row in rows if row.kind == kind and row.connection == mark.connection)
+
+
+@pytest.mark.parametrize("layouts", [["typed"], ["raw"], ["wrapped"], ["raw", "typed", "wrapped"]], ids="-".join)
+def test_times_move_alike_in_columns_and_in_raw_bytes(tmp_path, layouts):
+    """However a frame is kept, the tape moves its times as its bytes say, and takes the wrapper off."""
+    frames, plain = [], []
+    for number in range(12):
+        frame = trade(number, steady_s=number / 10, wall_s=number / 10)
+        layout = layouts[number % len(layouts)]
+        data = frame.data if layout == "typed" else frame.data[:-1] + b',"x":1}'
+        plain.append(data)
+        frames.append(
+            msgspec.structs.replace(frame, data=wrap("btcusdt@aggTrade", data) if layout == "wrapped" else data)
+        )
+    writer = RecordingWriter(tmp_path / "a.parquet")
+    writer.write(frames)
+    writer.close()
+    timeline = load_timeline([tmp_path / "a.parquet"])
+    assert list(timeline.payloads(0, 12)) == plain
+    assert list(timeline.retimed(5000).payloads(0, 12)) == [move_times(data, 5000) for data in plain]
+    assert move_times(plain[0], 5000) != plain[0]
