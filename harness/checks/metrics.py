@@ -10,11 +10,12 @@ import msgspec
 from harness import ledger as book
 from harness.checks._figures import SLACK_MS, Meaning, Taken, meanings
 from harness.checks.incident import Incident
-from harness.checks.tape import to_float
+from harness.checks.tape import is_plausible, to_float
 from harness.clock import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
-    from harness.checks.case import Case
+    from harness.checks.case import Case, Take
+    from harness.checks.tape import Trade
 
 TOLERANCE = 1e-6
 """Relative; doubles added up in another order."""
@@ -108,7 +109,7 @@ def _rows(case: Case) -> dict[str, list[tuple[int, int, float, float, bool]]]:
     found: dict[str, list[tuple[int, int, float, float, bool]]] = {}
     for take in case.takes:
         # What the subject took, right or wrong: whether that was right is other checks' business.
-        sent = take.sent or (case.tape.trade(take.frame) if take.frame >= 0 else None)
+        sent = _as_taken(case, take)
         price, quantity = to_float(take.entry.price), to_float(take.entry.quantity)
         if sent is None or sent.time is None or price is None or quantity is None:
             continue
@@ -116,6 +117,17 @@ def _rows(case: Case) -> dict[str, list[tuple[int, int, float, float, bool]]]:
             row = (take.entry.at_ns, sent.time, price * quantity, quantity, bool(sent.is_buyer_maker))
             found.setdefault(take.symbol, []).append(row)
     return found
+
+
+def _as_taken(case: Case, take: Take) -> Trade | None:
+    # A frame that was changed on the wire may have been fetched as it was: what the subject shows tells which it took.
+    recorded = case.tape.trade(take.frame) if take.frame >= 0 else None
+    shown, changed = take.entry, take.sent
+    if changed is None or (recorded is not None and not is_plausible(changed, recorded)):
+        return recorded
+    other_side = shown.is_buyer_maker not in (None, changed.is_buyer_maker)
+    other_time = shown.trade_time not in (None, changed.time)
+    return recorded if recorded is not None and (other_side or other_time) else changed
 
 
 # --- One figure ---------------------------------------------------------------------------------
@@ -127,7 +139,9 @@ def _stretches(name: str, figure: str, series: list[_Reading]) -> list[_Wrong]:
     ways = range(len(series[0].meanings))
     right = [way for way in ways if not series[0].meanings[way].mistake]
     understood = [way for way in right if figure in PLAIN or _shown(series, fits, way)]
-    mistakes = [way for way in ways if way not in right and _shown(series, fits, way)]
+    # A mistake is one only where nothing else explains the figure.
+    odd = [[fit and not any(row[way] for way in right) for fit in row] for row in fits]
+    mistakes = [way for way in ways if way not in right and _shown(series, odd, way)]
     if understood:
         # One meaning holds for the whole run: the one that excuses most.
         meant = max(understood, key=lambda way: sum(row[way] for row in fits))

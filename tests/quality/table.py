@@ -360,7 +360,7 @@ PLANTED = (
         check="metrics",
         stage="metrics",
     ),
-    Planted(subject="cvd_unsigned", twin="sound_metrics", check="metrics", stage="metrics"),
+    Planted(subject="cvd_unsigned", tape="rally", twin="sound_metrics", check="metrics", stage="metrics"),
     Planted(subject="slope_backwards", tape="rally", twin="sound_metrics", check="metrics", stage="metrics"),
 )
 
