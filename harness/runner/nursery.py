@@ -1,7 +1,9 @@
-"""A process that has imported everything and forks a worker for each simulated run.
+"""A process that has imported everything and forks a worker for each run.
 
-Most of a simulated run's cost would be starting Python, importing, and making an RSA key. One run still has a
-process of its own, and every fork begins as the same copy: same hashes, same addresses.
+Most of a simulated run's cost would be starting Python, importing, and making an RSA key; of a live run that
+mostly waits it would be a quarter. One run still has a process of its own, and every fork begins as the same
+copy: same hashes, same addresses. For live runs nothing that a subject uses is imported beforehand: what a
+library takes hold of when it is imported must be what the redirect has put there.
 
     parent ── path of a job ──▶ nursery ── fork ──▶ worker (harness.runner.worker)
     parent ◀── pid, then exit status ── nursery
@@ -49,12 +51,14 @@ class Nursery:
 
     Args:
         environment: of the workers.
+        simulated: which kind of runs it serves.
         verbose: let the subjects' output through.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, verbose: bool) -> None:
+    def __init__(self, environment: Mapping[str, str], *, simulated: bool, verbose: bool) -> None:
+        words = ("-m", "harness.runner.nursery", "sim" if simulated else "live", "verbose" if verbose else "quiet")
         self.process = subprocess.Popen(
-            launch.command("-m", "harness.runner.nursery", "verbose" if verbose else "quiet"),
+            launch.command(*words) if simulated else [sys.executable, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if verbose else subprocess.DEVNULL,
@@ -109,15 +113,16 @@ class Nursery:
 
 def main() -> None:
     """Serve until the parent has no more."""
-    verbose = sys.argv[1] == "verbose"
+    simulated, verbose = sys.argv[1] == "sim", sys.argv[2] == "verbose"
     from harness.runner import worker  # noqa: PLC0415 - heavy, and only needed on this side
 
-    for name in (*PRELOADED, *_SUBMODULES):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    with Authority(rsa=True) as authority:
-        authority.context(Tls())
-        Simulation.prepared = authority
+    with contextlib.ExitStack() as stack:
+        if simulated:
+            for name in (*PRELOADED, *_SUBMODULES):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
+            Simulation.prepared = stack.enter_context(Authority(rsa=True))
+            Simulation.prepared.context(Tls())
         for line in sys.stdin:
             path = line.strip()
             pid = os.fork()

@@ -29,7 +29,7 @@ from harness.clock import NS_PER_S, monotonic_ns
 from harness.errors import HarnessBug, HarnessError, SubjectError
 from harness.exchange.settings import MAX, ExchangeSettings
 from harness.faults.plan import Plan, parse_fault
-from harness.ledger import Accepted, Changed, Closed, Exited, Ledger, Noted, Opened, Sent
+from harness.ledger import Accepted, Beat, Changed, Closed, Exited, Ledger, MetricsRead, Noted, Opened, Sent
 from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
@@ -59,6 +59,8 @@ HEALTH_S = 0.1
 SIZES_S = 1.0
 LOOK_S = 0.2
 """Pause between two looks at whether the run is over."""
+QUIET_LOOK_S = 1.0
+"""The same while nothing happens. Looking is most of what a run costs that waits for a deadline."""
 FIGURES_S = 0.25
 UNSEEN_END = frozenset({"tcp.timeout", "tcp.blackhole_up", "tcp.server_not_reading"})
 """Faults under which the exchange cannot see that the subject has closed its side."""
@@ -258,17 +260,24 @@ class Worker:
     def _wait_until_settled(self) -> None:
         next_look = 0.0
         pause_s = LOOK_S
+        known, waiting = 0, True
         while True:
             time.sleep(TURN_S)
             self._flush()
             now_ns = monotonic_ns()
             if now_ns < self._tape_ends_ns() or time.perf_counter() < next_look:
                 continue
+            waited = waiting
             noise, waiting = self._noise()
+            fresh = self.ledger.since(known)
+            known += len(fresh)
             began = time.perf_counter()
             if settled(self._tape(), list(self.ledger), self._question(now_ns), None if waiting else noise):
                 return
             if self.simulation is None:
+                # When nothing happens, time alone decides, and that is a matter of seconds.
+                quiet = waited == waiting and all(isinstance(entry, (Beat, MetricsRead)) for entry in fresh)
+                pause_s = QUIET_LOOK_S if quiet else LOOK_S
                 next_look = time.perf_counter() + max(pause_s, 4 * (time.perf_counter() - began))
                 continue
             # Looking takes no virtual time, but real one: ever less often, up to a twelfth of the deadline.
