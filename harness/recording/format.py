@@ -14,6 +14,8 @@ FORMAT = 1
 ROW_GROUP = 65_536
 """Frames per row group: what a reader holds at a time, and what a seek costs."""
 METADATA_KEY = b"harness"
+ROW_GROUP_BYTES = 64 << 20
+"""Fewer frames per row group where they are large: an `!ticker@arr` has a megabyte."""
 MILLISECONDS = pa.timestamp("ms", "UTC")
 DECIMAL = pa.decimal128(18, 8)
 WORDS = pa.dictionary(pa.int32(), pa.string())

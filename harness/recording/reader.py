@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from harness.timeline import Timeline
 
 
+# Arrow's own words about damaged bytes may hold some of them, and then cannot even be decoded.
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+
 class Part:
     """One Parquet file of a recording."""
 
@@ -30,7 +34,7 @@ class Part:
         source = places.opened(path)
         try:
             self._file = pq.ParquetFile(source, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as cause:
+        except _UNREADABLE as cause:
             raise RecordingError(path, _torn(path, cause)) from cause
         self.metadata = self._about()
 
@@ -73,12 +77,15 @@ class Part:
         """
         try:
             return self._file.read_row_group(group, columns=columns)
-        except (pa.ArrowException, OSError) as cause:
+        except _UNREADABLE as cause:
             raise RecordingError(self.path, f"row group {group} is damaged: {_short(cause)}") from cause
 
     def _about(self) -> Metadata:
         stored = self._file.metadata.metadata or {}
-        names = set(self._file.schema_arrow.names)
+        try:
+            names = set(self._file.schema_arrow.names)
+        except _UNREADABLE as cause:
+            raise RecordingError(self.path, _torn(self.path, cause)) from cause
         if METADATA_KEY not in stored:
             raise RecordingError(
                 self.path,
@@ -86,7 +93,7 @@ class Part:
             )
         try:
             about = msgspec.json.decode(stored[METADATA_KEY], type=Metadata)
-        except msgspec.MsgspecError as cause:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
             raise RecordingError(self.path, f"its metadata cannot be read: {cause}") from cause
         if about.format > FORMAT:
             raise RecordingError(

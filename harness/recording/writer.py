@@ -20,6 +20,7 @@ from harness.recording.format import (
     ENCODINGS,
     METADATA_KEY,
     ROW_GROUP,
+    ROW_GROUP_BYTES,
     SCHEMA,
     STATISTICS,
     Metadata,
@@ -76,6 +77,7 @@ class RecordingWriter:
         self._first_ns = self._last_ns = 0
         self._digests: list[str] = []
         self._waiting: list[Frame] = []
+        self._waiting_bytes = 0
         try:
             self._sink = pa.OSFile(str(self._long), "wb")
         except OSError as cause:
@@ -130,7 +132,8 @@ class RecordingWriter:
         """
         for frame in frames:
             self._waiting.append(frame)
-            if len(self._waiting) == ROW_GROUP:
+            self._waiting_bytes += len(frame.data)
+            if len(self._waiting) == ROW_GROUP or self._waiting_bytes >= ROW_GROUP_BYTES:
                 self._flush()
 
     def close(self) -> Metadata:
@@ -158,7 +161,7 @@ class RecordingWriter:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        frames, self._waiting = self._waiting, []
+        frames, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if not self._metadata.frame_count:
             self._first_ns = frames[0].received_at_ns
         self._last_ns = frames[-1].received_at_ns

@@ -11,7 +11,7 @@ from harness.errors import HarnessError, RecordingError
 from harness.frames import Frame, split_wrapped, wrap
 from harness.recording import SCHEMA, RecordingWriter, load_timeline, open_recording
 from harness.recording import writer as writer_module
-from harness.recording.table import to_frames, to_table
+from harness.recording.table import to_frames, to_payloads, to_table
 from harness.recording.verify import verify
 from harness.sources import import_file
 from harness.sources.synth import make
@@ -94,6 +94,17 @@ def test_what_is_given_up_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_large_frames_make_small_row_groups_so_that_memory_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.recording.writer.ROW_GROUP_BYTES", 10_000)
+    rows = list(make("normal", frames=300))
+    recording = written(tmp_path / "a.parquet", rows)
+    sizes = [sum(map(len, to_payloads(part.read(group)))) for part, group in recording.groups()]
+    assert len(sizes) > 3
+    assert max(sizes) < 10_000 + 200
+    assert list(recording.frames()) == rows
+    assert verify(tmp_path / "a.parquet") == []
+
+
 @pytest.mark.parametrize("cut", [0, 3, 100, 5000, -1])
 def test_a_torn_recording_gets_one_clear_sentence(tmp_path, cut):
     written(tmp_path / "a.parquet", make(frames=1000))
@@ -165,7 +176,7 @@ class TestTimeline:
         assert list(only.payloads(0, 200)) == [row.data for row in eth]
 
     def test_it_can_begin_in_the_middle(self, tmp_path):
-        rows = list(make(frames=300))
+        rows = list(make("normal", frames=300))
         written(tmp_path / "a.parquet", rows)
         timeline = load_timeline([tmp_path / "a.parquet"], from_ns=rows[100].monotonic_ns)
         first = next(number for number, row in enumerate(rows) if row.monotonic_ns >= rows[100].monotonic_ns)

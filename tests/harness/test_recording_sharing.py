@@ -127,6 +127,6 @@ def test_damage_is_told_with_its_rows_and_its_column(recorded: Path) -> None:
     path.write_bytes(damaged)
     (problem,) = verify(path)
     assert problem.row == 1
-    assert problem.text.startswith("row group 0 (rows 1 to 300) is damaged in price: ")
+    assert problem.text == "row group 0 (rows 1 to 300) is damaged in price"
     with pytest.raises(RecordingError, match="row group 0 is damaged"):
         list(open_recording(path).frames())
