@@ -149,7 +149,7 @@ class Shaper:
         if not self._down:
             return []
         if self._muted:
-            return self._commands_of_mute()
+            return []  # FIN and RST do not pass a muted link either
         items: list[Outgoing] = []
         while self._down and self._down[0][0] <= now_ns:
             item = self._down.popleft()[1]
@@ -171,10 +171,6 @@ class Shaper:
             self._over, self.ended_by = True, "lost"
             items.append(Reset())
         return items
-
-    def _commands_of_mute(self) -> list[Outgoing]:
-        # FIN and RST do not pass a muted link either.
-        return []
 
     def receive(self, data: bytes, now_ns: int) -> bytes:
         """Take what the client sent; return what the exchange sees of it."""

@@ -246,8 +246,7 @@ class FrameReader:
         Take bytes and return what they completed, in order.
 
         Raises:
-            Violation: as soon as it is certain. `completed` of the exception's context is not kept: what
-                came whole before the violation in the same call is in `pending`.
+            Violation: as soon as it is certain. What came whole before it in the same call is in `pending`.
         """
         self.pending: list[Received] = []
         self._buffer += data

@@ -169,12 +169,13 @@ class Pipe:
             self.connection.receive_data(plain, now_ns)
         if tls.failed and not self._told_failure:
             self._told_failure = True
-            self.connection.refused("tls", tls.failed, now_ns) if not tls.ready else None
-            if self._tls is not None and tls.ready:
+            if tls.ready:
                 self.connection.receive_reset(now_ns)
                 self.link.push([Reset()], now_ns)
-            elif not any(isinstance(item, (Fin, Reset)) for item in answer) and tls.failed != "stall":
-                self.link.push([Fin(ragged=True)], now_ns)
+            else:
+                self.connection.refused("tls", tls.failed, now_ns)
+                if not any(isinstance(item, (Fin, Reset)) for item in answer) and tls.failed != "stall":
+                    self.link.push([Fin(ragged=True)], now_ns)
         if tls.ended and not self._eof_given:
             self.receive_eof(now_ns)
 
