@@ -53,8 +53,10 @@ def test_a_copy_holds_the_same_in_fewer_bytes(rows, copies, group_rows, dictiona
     assert again.equals(table, check_metadata=True)
     assert is_intact(copy)
     seal = len(SEAL) + 32
-    # Offsets may take a byte fewer each.
-    assert 0 <= len(whole.getvalue()) + seal - saved - len(copy.getvalue()) <= 16 * (copies + 3) * (len(rows) + 1)
+    left_out = len(whole.getvalue()) + seal - saved - len(copy.getvalue())
+    assert left_out >= 0
+    if int(pa.__version__.partition(".")[0]) >= 18:  # before, what the footer says of a chunk stood behind it too
+        assert left_out <= 16 * (copies + 3) * (len(rows) + 1), "offsets may take a byte fewer each, no more"
     assert (saved > 0) >= (copies > 1 and bool(rows))
 
 
