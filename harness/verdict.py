@@ -238,8 +238,8 @@ def _seen(case: Case, signal: Signal) -> SignalSeen:
 
 def _stages(case: Case, findings: tuple[Finding, ...]) -> tuple[tuple[Stage, bool], ...]:
     # Whether anything passed each stage at any time of the run; the findings say where it ended.
-    connections = list(case.connections.values())
-    tasks = bool(case.attempts or connections or case.takes) or any(
+    connections = [connection for connection in case.connections.values() if connection.opened]
+    tasks = bool(case.attempts or case.connections or case.takes) or any(
         note.what in {"task", "ended"} for note in case.notes
     )
     sent = bool(np.any(case.sent_ns <= case.question.closed_ns))

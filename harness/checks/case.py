@@ -45,6 +45,8 @@ class Connection(msgspec.Struct, kw_only=True):
 
     number: int
     opened_ns: int
+    opened: bool = False
+    """Whether TCP was accepted: an attempt whose name is not found, or that is refused, has a number too."""
     secure: bool = False
     secured_ns: int | None = None
     certificate: str = "good"
@@ -158,7 +160,7 @@ class Case:
             return  # REST has its own entries
         connection = self.connections.setdefault(number, Connection(number=number, opened_ns=entry.at_ns))
         if isinstance(entry, book.Opened):
-            connection.secure = entry.secure
+            connection.opened, connection.secure = True, entry.secure
         elif isinstance(entry, book.Secured):
             connection.secured_ns = entry.at_ns
             connection.certificate = entry.certificate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -19,19 +19,7 @@ Stage = Literal[
     "history",
     "metrics",
 ]
-STAGES: tuple[Stage, ...] = (
-    "schedule",
-    "resolve",
-    "connect",
-    "tls",
-    "upgrade",
-    "subscribe",
-    "receive",
-    "parse",
-    "callback",
-    "history",
-    "metrics",
-)
+STAGES: tuple[Stage, ...] = get_args(Stage)
 """The way of one trade, in order."""
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.checks import Noise
+from harness.ledger import Attempted
 from harness.verdict import Verdict, settled, unjudged
 from tests.harness.checks.case_builder import Story
 
@@ -16,6 +17,12 @@ def test_a_ledger_of_an_honest_run_has_no_findings():
     assert verdict.intact
     assert (verdict.sent, verdict.obtainable, verdict.accepted, verdict.lost) == (50, 50, 50, 0)
     assert all(passed for _, passed in verdict.stages)
+
+
+def test_an_attempt_whose_name_is_not_found_passed_no_stage_after_the_schedule():
+    story = Story().add(0.1, Attempted, host="stream.binance.com", port=9443, outcome="fail")
+    verdict = story.cut(0.1, how="refused", by="exchange").judge()
+    assert [stage for stage, passed in verdict.stages if passed] == ["schedule"]
 
 
 @settings(deadline=None)
