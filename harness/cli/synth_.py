@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from ._reading import RowProgress
 
-SIDE_FILE_SOURCE = "synthetic: harness synth --profile {profile} --symbol {symbol} --seed {seed}"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
@@ -60,9 +58,15 @@ def run(args: argparse.Namespace) -> int:
     about = writer.metadata
     print(f"{path}: {about.frame_count:,} trades of {args.symbol.upper()}, {path.stat().st_size:,} bytes, synthetic")
     if args.side_file:
-        source = SIDE_FILE_SOURCE.format(profile=args.profile, symbol=args.symbol, seed=args.seed)
-        print(_side_file.write(path, about, source=source, licence="MIT, as this project"))
+        print(_side_file.write(path, about, source=f"synthetic: {_again(args)}", licence="MIT, as this project"))
     return 0
+
+
+def _again(args: argparse.Namespace) -> str:
+    """The command that makes the same market once more."""
+    given = [("--profile", args.profile), ("--symbol", args.symbol), ("--seed", args.seed)]
+    given += [("--frames", args.frames), ("--duration", args.duration), ("--rate", args.rate)]
+    return " ".join(["harness synth", *(f"{option} {value}" for option, value in given if value is not None)])
 
 
 def _counted(frames: Iterator[Frame], progress: RowProgress) -> Iterator[Frame]:

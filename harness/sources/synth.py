@@ -35,7 +35,9 @@ FIRST_TRADE_ID = 6_100_000_001
 BLOCK = 65_536
 """Trades drawn at a time."""
 NETWORK_MS = 50
-"""From event time to receipt, roughly what the public captures show."""
+"""From trade to receipt, roughly what the public captures show."""
+RECEIVED_FROM_NS = (START_MS + NETWORK_MS) * NS_PER_MS
+"""When the first trade is received, by both clocks."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,12 +131,9 @@ def _frames(model: _Model, frames: int | None, duration_ns: int | None) -> Itera
         for at, payload in zip(at_ns.tolist(), payloads, strict=True):
             if duration_ns is not None and at > duration_ns:
                 return
-            yield Frame(
-                connection=1,
-                received_at_ns=(START_MS + NETWORK_MS) * NS_PER_MS + at,
-                monotonic_ns=at,
-                data=payload,
-            )
+            # Both clocks tell the same, as those of a recorder whose wall clock nobody sets: a file has them once.
+            now_ns = RECEIVED_FROM_NS + at
+            yield Frame(connection=1, received_at_ns=now_ns, monotonic_ns=now_ns, data=payload)
         left -= len(payloads)
         number += 1
 
@@ -162,7 +161,7 @@ class _Model:
         seller = self._kept(luck.random(count) < self._profile.sell, follows)
         price_e8 = self._prices(luck, progress, follows, seller)
         quantity_e8 = self._quantities(luck, price_e8)
-        fills = 1 + luck.geometric(0.6, count) - 1
+        fills = luck.geometric(0.6, count)
         first = self._trade_id + np.concatenate(([0], np.cumsum(fills)[:-1]))
         self._trade_id += int(fills.sum())
         trade_ms = START_MS + at_ns // NS_PER_MS

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from harness.cli import main
 from harness.cli.inspect_ import plot
 from harness.recording import open_recording
+
+SHIPPED = Path(__file__).parents[2] / "recordings"
 
 
 @pytest.fixture
@@ -21,8 +25,23 @@ def market(tmp_path):
 def test_a_side_file_tells_what_a_recording_is(market):
     about = json.loads(market.with_suffix(".json").read_text())
     assert about["frame_count"] == 300
-    assert "synthetic" in about["source"]
-    assert len(about["sha256"]) == 64
+    assert about["source"] == "synthetic: harness synth --profile normal --symbol btcusdt --seed 4 --frames 300"
+    assert about["sha256"] == hashlib.sha256(market.read_bytes()).hexdigest()
+    assert about["size_bytes"] == market.stat().st_size
+
+
+def test_the_command_in_a_side_file_makes_the_recording_that_ships(tmp_path):
+    sides = [(path, json.loads(path.read_text())) for path in sorted(SHIPPED.glob("*.json"))]
+    made = [(path, about) for path, about in sides if about["source"].startswith("synthetic: harness synth ")]
+    assert len(made) == 3
+    for path, about in made:
+        again = tmp_path / f"{path.stem}.parquet"
+        assert main([*about["source"].split()[2:], "--out", str(again)]) == 0
+        assert list(open_recording(again).frames()) == list(open_recording(path.with_suffix(".parquet")).frames())
+    for path, about in sides:
+        content = path.with_suffix(".parquet").read_bytes()
+        assert about["sha256"] == hashlib.sha256(content).hexdigest()
+        assert about["size_bytes"] == len(content)
 
 
 def test_exporting_and_importing_gives_back_every_frame(market, tmp_path, capsys):
