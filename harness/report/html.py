@@ -44,7 +44,7 @@ th, td { text-align: left; padding: 5px 10px 5px 0; border-bottom: 1px solid var
 th { color: var(--dim); font-weight: 600; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { white-space: nowrap; }
-td:last-child { min-width: 16em; }
+td:last-child { min-width: 16em; overflow-wrap: anywhere; }
 a { color: inherit; }
 .silent { color: var(--silent); }
 .loud { color: var(--loud); }
