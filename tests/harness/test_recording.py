@@ -160,7 +160,7 @@ class TestTimeline:
         rows = list(make(frames=500, seed=3))
         timeline = written(tmp_path / "a.parquet", rows).timeline(["btcusdt"])
         assert timeline.streams == ("btcusdt@aggTrade",)
-        assert timeline.due_ns.tolist() == [row.monotonic_ns for row in rows]
+        assert timeline.due_ns.tolist() == [row.monotonic_ns - rows[0].monotonic_ns for row in rows]
         assert list(timeline.payloads(0, 500)) == [row.data for row in rows]
         assert timeline.start_ms == 1_767_512_473_001
 
@@ -178,7 +178,7 @@ class TestTimeline:
     def test_it_can_begin_in_the_middle(self, tmp_path):
         rows = list(make("normal", frames=300))
         written(tmp_path / "a.parquet", rows)
-        timeline = load_timeline([tmp_path / "a.parquet"], from_ns=rows[100].monotonic_ns)
+        timeline = load_timeline([tmp_path / "a.parquet"], from_ns=rows[100].monotonic_ns - rows[0].monotonic_ns)
         first = next(number for number, row in enumerate(rows) if row.monotonic_ns >= rows[100].monotonic_ns)
         assert timeline.payload(0) == rows[first].data
         assert timeline.due_ns[0] == 0
