@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
                 with writer:
                     for number, capture in enumerate(group):
                         writer.write(seen.through(_counted(capture, number, progress)))
+                    if seen.back.count:
+                        group[0].tally.remark(f"row {seen.back.row}: {seen.back}")
                     writer.remark(_remarks(group))
                     if not one_file:
                         writer.rename(seen.name(_stem(group[0].path.name)))
@@ -77,9 +79,12 @@ class _Seen:
     """What a recording without a name of its own is named after."""
 
     def __init__(self) -> None:
+        from harness.recording.steps import StepsBack
+
         self._start_ns = 0
         self._symbols: dict[str, None] = {}
         self._channels: dict[str, None] = {}
+        self.back = StepsBack()
 
     def through(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         from harness.frames import DATA_KINDS
@@ -87,6 +92,7 @@ class _Seen:
 
         for frame in frames:
             self._start_ns = self._start_ns or frame.received_at_ns
+            self.back.take_one(frame.received_at_ns)
             if frame.kind in DATA_KINDS and (stream := stream_of(frame.data)):
                 symbol, _, channel = stream.partition("@")
                 self._symbols.setdefault(symbol)

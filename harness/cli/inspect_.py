@@ -63,6 +63,7 @@ def _lines(recording: Recording, summary: Summary) -> list[tuple[str, str]]:
         ("source", about.source + (f"  {about.endpoint}" if about.endpoint else "")),
         *[("note", remark) for remark in about.remarks],
         ("span", f"{iso(summary.first_ns)} to {iso(summary.last_ns)}, {span_s:,.1f} s" if summary.rows else "empty"),
+        *[("clock", text) for text in summary.steps_back],
         ("frames", f"{data:,} data frames, {data / span_s if span_s else data:,.1f} per second"),
         ("rows", ", ".join(f"{count:,} {kind}" for kind, count in summary.by_kind.items())),
         ("symbols", _most(summary.by_symbol) or "no aggTrades"),

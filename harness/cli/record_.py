@@ -65,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
     interval_ns = clock.parse_duration_ns(args.flush)
     if not 10 * clock.NS_PER_MS <= interval_ns <= clock.NS_PER_S:
         raise UsageError(f"--flush {args.flush}: frames are made durable at least every 1s, at most every 10ms")
+    if args.status_file and not Path(args.status_file).parent.is_dir():
+        raise UsageError(f"--status-file {args.status_file}: no such folder")
+    if args.cafile and not Path(args.cafile).is_file():
+        raise UsageError(f"--cafile {args.cafile}: no such file")
     settings = make_settings(
         args.symbol,
         channels=args.stream or ["aggTrade"],

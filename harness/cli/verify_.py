@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             worst = 2
             continue
         found += problems
-        worst = max(worst, 0 if all(problem.severity == "told" for problem in problems) else 1)
+        worst = max(worst, 0 if all(problem.severity in {"told", "note"} for problem in problems) else 1)
         if args.format == "text":
             for problem in problems[:SHOWN]:
                 print(f"{problem.severity:7} {problem}")

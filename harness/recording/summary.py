@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.clock import NS_PER_S
+from harness.recording.steps import StepsBack
 from harness.recording.table import decoded, numbers, one, to_payloads
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ class Summary(msgspec.Struct, kw_only=True):
     """aggTrades of each symbol."""
     connections: int = 0
     first_ns: int = 0
+    """The earliest wall time, which is not that of the first row where the clock steps back."""
     last_ns: int = 0
+    """The latest."""
+    steps_back: list[str] = []
+    """Where the wall clock steps back, in words: one for each file."""
     per_second: list[int] = []
-    """Data frames in each second from the first row."""
+    """Data frames in each second of the wall clock, from the first that has any."""
     payload_bytes: int = 0
     stored_bytes: int = 0
     rendered: int = 0
@@ -48,13 +53,15 @@ def summarise(recording: Recording, *, progress: Callable[[int], None] = lambda 
     out = Summary()
     connections: set[int] = set()
     seconds: dict[int, int] = {}
+    back: dict[str, StepsBack] = {}
     for part, group in recording.groups():
         table = part.read(group)
         wall = numbers(table, "received_at")
         if not len(wall):
             continue
-        out.first_ns = out.first_ns or int(wall[0])
-        out.last_ns = int(wall[-1])
+        out.first_ns = min(out.first_ns or int(wall.min()), int(wall.min()))
+        out.last_ns = max(out.last_ns, int(wall.max()))
+        back.setdefault(part.path, StepsBack()).take(wall)
         out.rows += table.num_rows
         out.stored_bytes += part.group_bytes(group)
         connections.update(np.unique(numbers(table, "connection")).tolist())
@@ -63,7 +70,7 @@ def summarise(recording: Recording, *, progress: Callable[[int], None] = lambda 
         _count(out.by_kind, kinds.tolist())
         _count_coded(out.by_stream, decoded(one(table, "stream")))
         _count_coded(out.by_symbol, decoded(one(table, "symbol")))
-        for second, count in zip(*np.unique((wall[data] - out.first_ns) // NS_PER_S, return_counts=True), strict=True):
+        for second, count in zip(*np.unique(wall[data] // NS_PER_S, return_counts=True), strict=True):
             seconds[int(second)] = seconds.get(int(second), 0) + int(count)
         payloads = to_payloads(table)
         out.payload_bytes += sum(map(len, payloads))
@@ -79,8 +86,9 @@ def summarise(recording: Recording, *, progress: Callable[[int], None] = lambda 
             out.last_frame = shown[1].decode("utf-8", "backslashreplace")
         progress(table.num_rows)
     out.connections = len(connections)
-    length = max(seconds, default=-1) + 1
-    out.per_second = [seconds.get(second, 0) for second in range(max(0, length))] if length <= 10**7 else []
+    out.steps_back = [f"row {one.row}: {one}" for one in back.values() if one.count]
+    first, last = min(seconds, default=0), max(seconds, default=-1)
+    out.per_second = [seconds.get(second, 0) for second in range(first, last + 1)] if last - first < 10**7 else []
     return out
 
 

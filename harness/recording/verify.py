@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from harness.errors import RecordingError
 from harness.recording.format import SCHEMA
 from harness.recording.reader import Part, Recording
+from harness.recording.steps import StepsBack
 from harness.recording.table import decoded, digest, numbers, one
 
 if TYPE_CHECKING:
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Severity = Literal["broken", "hole", "told", "note"]
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not as it should be."""
 
     path: str
     row: int
     """From 1, counted over the file; 0 when it concerns the whole file."""
-    severity: Literal["broken", "hole", "told"]
-    """`broken`: not what was written. `hole`: trades are missing without a word. `told`: missing, and it says so."""
+    severity: Severity
+    """
+    `broken`: not what was written. `hole`: trades are missing without a word. `told`: missing, and it says so.
+    `note`: nothing is missing or wrong, but who reads on should know.
+    """
     text: str
 
     def __str__(self) -> str:
@@ -47,7 +54,7 @@ def verify(place: str | Path, *, progress: Callable[[int], None] = lambda _: Non
 
     Returns:
         What was found, in order; an empty list proves that every row group has the content that was written, that
-        no clock of a connection steps back, and that no trade id is missing or stands twice.
+        no clock steps back, and that no trade id is missing or stands twice.
 
     Raises:
         RecordingError: the recording cannot be opened at all.
@@ -69,6 +76,7 @@ class _Check:
         self._last_ids = last_ids
         self._progress = progress
         self._steady: dict[int, int] = {}
+        self._back = StepsBack()
         self._row = 0
         self._ids: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
         self._told: list[str] = []
@@ -99,6 +107,8 @@ class _Check:
             self._row += table.num_rows
             self._progress(table.num_rows)
         yield from self._holes()
+        if self._back.count:
+            yield self._problem(self._back.row, "note", str(self._back))
         if self._row != about.frame_count:
             yield self._problem(0, "broken", f"holds {self._row} rows, its metadata says {about.frame_count}")
         if hashlib.sha256("".join(digests).encode()).hexdigest() != about.digest:
@@ -125,6 +135,7 @@ class _Check:
                 text = f"the monotonic clock of connection {connection} steps back"
                 yield self._problem(self._row + row + 1, "broken", f"{text} by {int(times[back[0]] - steady[row])} ns")
             self._steady[connection] = int(times[-1])
+        self._back.take(numbers(table, "received_at"))
 
     def _note_ids(self, table: pa.Table) -> None:
         ids = numbers(table, "agg_trade_id")
@@ -154,6 +165,6 @@ class _Check:
                 yield self._problem(int(rows[step]), "told" if marked else "hole", text)
             self._last_ids[symbol] = max(before, int(ids[-1]))
 
-    def _problem(self, row: int, severity: Literal["broken", "hole", "told"], text: str) -> Problem:
+    def _problem(self, row: int, severity: Severity, text: str) -> Problem:
         self._found |= severity == "broken"
         return Problem(path=self._part.path, row=row, severity=severity, text=text)

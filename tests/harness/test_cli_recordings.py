@@ -85,6 +85,8 @@ def test_verify_exits_with_one_when_the_content_is_not_what_was_written(market, 
         ["synth", "--frames", "1", "--profile", "norml", "--out", "x.parquet"],
         ["synth", "--duration", "soon", "--out", "x.parquet"],
         ["synth", "--frames", "1", "--out", "no/where/x.parquet"],
+        ["record", "btcusdt", "--endpoint", "ws://127.0.0.1:9", "--status-file", "no/where/x.json"],
+        ["record", "btcusdt", "--endpoint", "ws://127.0.0.1:9", "--cafile", "none.pem"],
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_exit_two(line, tmp_path, monkeypatch, capsys):
@@ -92,6 +94,8 @@ def test_a_mistake_is_one_sentence_and_exit_two(line, tmp_path, monkeypatch, cap
     assert main(line) == 2
     said = capsys.readouterr().err
     assert said.startswith("harness: ")
+    if line[0] == "record":
+        assert f"{line[-2]} {line[-1]}: no such " in said
     assert len(said.splitlines()) == 1
 
 
@@ -107,3 +111,26 @@ def test_a_plot_shows_a_burst_of_one_second_however_long_the_tape():
     counts[2500] = 900
     assert any("900" in line for line in plot(counts, width=60))
     assert plot([], width=60) == []
+
+
+def test_a_wall_clock_that_steps_back_is_told_and_is_no_damage(market, tmp_path, capsys):
+    main(["export", str(market), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")])
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    wall = [row["received_at"] for row in rows]
+    joined = [{**row, "received_at": at} for row, at in zip(rows, wall[150:] + wall[:150], strict=True)]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in joined))
+    out = tmp_path / "b.parquet"
+    seconds = (rows[-1]["monotonic_ns"] - rows[0]["monotonic_ns"]) / 1e9
+    words = f"row 151: the wall clock steps back by {seconds:,.6f} s"
+    capsys.readouterr()
+    assert main(["import", str(tmp_path / "b.jsonl"), "--out", str(out)]) == 0
+    assert f"note: {words}" in capsys.readouterr().out
+    assert main(["verify", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("note ")
+    assert words in shown
+    assert "300 rows, whole" in shown
+    assert main(["inspect", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert words in shown
+    assert f"{wall[0]} to {wall[-1]}, {seconds:,.1f} s\n" in shown

@@ -134,12 +134,16 @@ def test_damage_anywhere_is_found(tmp_path, place):
 def test_verify_tells_holes_apart_by_whether_the_recording_says_so(tmp_path):
     rows = list(make(frames=30))
     gap = Frame(
-        connection=1, kind="gap", monotonic_ns=rows[10].monotonic_ns, detail="x: ids 3120000011 to 3120000012 missing"
+        connection=1,
+        kind="gap",
+        received_at_ns=rows[10].received_at_ns,
+        monotonic_ns=rows[10].monotonic_ns,
+        detail="x: ids 3120000011 to 3120000012 missing",
     )
     written(tmp_path / "a.parquet", [*rows[:10], gap, *rows[12:20], *rows[21:], rows[25]])
     problems = verify(tmp_path / "a.parquet")
     assert [(problem.severity, problem.row) for problem in problems if problem.severity != "broken"] == [
-        ("told", 12), ("hole", 20),
+        ("told", 12), ("hole", 20), ("note", 29),
     ]  # fmt: skip
     assert any("3120000026 stands twice" in problem.text for problem in problems)
     assert any("steps back" in problem.text for problem in problems)
