@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MODES = ("none", "once", "new_episodes", "all", "rewrite")
 SAME = "the same as --harness-block-network"
 MARKER = (
-    "recording(path, faults=(), seed=0, speed=1, symbols=None, deadline='60s', retime='auto', tap=None): the recording "
-    "that the `exchange` fixture serves, and how"
+    "recording(path, *, faults=(), seed=0, speed=1, symbols=None, deadline='60s', retime='auto', tap=None): the "
+    "recording that the `exchange` fixture serves, and how"
 )
 
 

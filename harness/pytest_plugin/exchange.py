@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.clock import monotonic_ns, parse_duration_ns
+import pytest
+
+from harness.clock import NS_PER_S, monotonic_ns, parse_duration_ns
 from harness.errors import SubjectError, UsageError
 from harness.exchange.settings import MAX, ExchangeSettings, parse_speed
 from harness.faults.plan import Plan, parse_fault
@@ -28,11 +30,12 @@ from harness.verdict import Question, Tape, Verdict, judge, settled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pytest
-
     from harness.ledger import AnyEntry
     from harness.timeline import Timeline
 
+STREAMS = "wss://stream.binance.com:9443"
+REST = "https://api.binance.com"
+RECORDED = "recorded; run again to judge"
 OURS = ("harness-",)
 POLL_S = 0.05
 LOOK_S = 0.2
@@ -202,20 +205,45 @@ class _Watch:
 
 
 class RecordedExchange:
-    """Stands in for `PlayedExchange` while a recording is made: the real exchange, and no faults."""
+    """
+    Stands in for `PlayedExchange` while a recording is made: the real exchange, and no faults.
 
-    def __init__(self, length_ns: int) -> None:
+    Args:
+        length_ns: how long `judge` waits, in nanoseconds of real time.
+        cafile: authority of the proxy in between; clients that take none trust it anyway.
+
+    Attributes:
+        urls: the keys of `PlayedExchange.urls`, all with the real spot exchange's addresses, which speak TLS only.
+    """
+
+    def __init__(self, length_ns: int, cafile: str) -> None:
         self._length_ns = length_ns
+        self.urls = {"ws": STREAMS, "wss": STREAMS, "http": REST, "https": REST, "cafile": cafile}
+
+    @property
+    def url(self) -> str:
+        """Where the real exchange's streams are."""
+        return STREAMS
+
+    @property
+    def timeline(self) -> Timeline:
+        """There is none yet: the test is skipped from here on."""
+        pytest.skip(RECORDED)
+
+    @property
+    def ledger(self) -> Ledger:
+        """There is none: the test is skipped from here on."""
+        pytest.skip(RECORDED)
 
     async def judge(self, _: Any) -> Verdict:
         """Wait while the recording grows. There is nothing to judge by yet, so this passes."""
-        await asyncio.sleep(self._length_ns / 1e9)
-        return Verdict(outcome="intact", reason="recorded; run again to judge")
+        await asyncio.sleep(self._length_ns / NS_PER_S)
+        return Verdict(outcome="intact", reason=RECORDED)
 
     def judge_blocking(self, _: Any) -> Verdict:
         """The same for a test that is no coroutine."""
-        time.sleep(self._length_ns / 1e9)
-        return Verdict(outcome="intact", reason="recorded; run again to judge")
+        time.sleep(self._length_ns / NS_PER_S)
+        return Verdict(outcome="intact", reason=RECORDED)
 
     def watch(self, _: Any) -> None:
         """Nothing to watch for."""
@@ -227,8 +255,8 @@ def played(request: pytest.FixtureRequest) -> Iterator[Any]:
     asked = recordings.wanted(request)
     place = recordings.must_record(setting(request.config, "record_mode", "none"), asked.path, asked.symbols)
     if place is not None:
-        with recordings.recorded(place):
-            yield RecordedExchange(recordings.length_ns(request.config))
+        with recordings.recorded(place) as cafile:
+            yield RecordedExchange(recordings.length_ns(request.config), cafile)
         return
     plan = Plan(tuple(parse_fault(text, "@pytest.mark.recording") for text in asked.faults), asked.seed)
     if any(fault.layer == "host" for fault in plan.faults):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pytest
 
 from harness.clock import parse_duration_ns
-from harness.errors import UsageError
+from harness.errors import RecordingError, UsageError
 from harness.pytest_plugin import MARKER, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Wanted(NamedTuple):
@@ -43,6 +43,11 @@ def wanted(request: pytest.FixtureRequest) -> Wanted:
             f"{request.node.name} uses `exchange`, so it needs @pytest.mark.{MARKER.partition(':')[0]}"
         )
     known = set(Wanted._fields) - {"path"}
+    if len(marker.args) > 1:
+        raise pytest.UsageError(
+            f"@pytest.mark.recording: {marker.args[1]!r} has no name; say faults=... or another of: "
+            f"{', '.join(sorted(known))}"
+        )
     if unknown := sorted(set(marker.kwargs) - known):
         raise pytest.UsageError(
             f"@pytest.mark.recording: unknown {unknown[0]!r}; there are: {', '.join(sorted(known))}"
@@ -98,11 +103,24 @@ def _lacks(there: list[Path], symbols: tuple[str, ...] | None) -> bool:
 
 
 @contextmanager
-def recorded(place: Path, upstream: Any = None, cafile: str | None = None) -> Iterator[Any]:
+def recorded(
+    place: Path, upstream: Callable[[str, int], tuple[str, int]] | None = None, cafile: str | None = None
+) -> Iterator[str]:
     """
     Stand between the test and the real exchange, and record what passes.
 
     The recording takes its place when it is whole; an older one is replaced only then.
+
+    Args:
+        place: the Parquet file to be.
+        upstream: where to dial for the host and port that the test named; None dials just that.
+        cafile: authority of what is dialled; None for the machine's own trust.
+
+    Yields:
+        The file of the authority that the test's clients meet.
+
+    Raises:
+        RecordingError: the test opened no connection to the exchange, so there is nothing to keep.
     """
     from harness.actions import Tls
     from harness.recorder.proxy import RecordingProxy
@@ -116,9 +134,10 @@ def recorded(place: Path, upstream: Any = None, cafile: str | None = None) -> It
     with Authority() as authority:
         proxy = RecordingProxy(fresh, context=authority.context(Tls()), cafile=cafile, upstream=upstream)
         with proxy, Redirect(only_real_hosts(proxy.gate), str(authority.cafile)):
-            yield proxy
-    if fresh.exists():
-        fresh.replace(place)
+            yield str(authority.cafile)
+    if not fresh.exists():
+        raise RecordingError(place, "nothing to record, since the test opened no connection to the exchange")
+    fresh.replace(place)
 
 
 def length_ns(config: pytest.Config) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
 
+from harness.errors import RecordingError
+from harness.pytest_plugin.exchange import RecordedExchange
 from harness.pytest_plugin.network import blocked
 from harness.pytest_plugin.recordings import episodes, must_record, recorded
 from harness.recording import RecordingWriter, open_recording
@@ -130,6 +133,9 @@ async def test_missing(exchange): ...
 @pytest.mark.recording("btcusdt.parquet", fautls=[])
 async def test_option(exchange): ...
 
+@pytest.mark.recording("btcusdt.parquet", ["tcp.reset_peer"])
+async def test_no_name(exchange): ...
+
 @pytest.mark.recording("btcusdt.parquet", faults="tcp.rest_peer")
 async def test_fault(exchange): ...
 
@@ -139,10 +145,11 @@ async def test_host(exchange): ...
 async def test_no_marker(exchange): ...
 """
     result = run(suite, body)
-    result.assert_outcomes(errors=5)
+    result.assert_outcomes(errors=6)
     for said in (
         "*no such recording; record it with*",
         "*unknown 'fautls'; there are:*",
+        "*'tcp.reset_peer'* has no name; say faults=...*",
         "*did you mean 'tcp.reset_peer'*",
         "*are for harness_run*",
         "*needs @pytest.mark.recording(path*",
@@ -195,11 +202,21 @@ async def test_what_passes_while_recording_is_what_the_exchange_sent(tmp_path):
     with LiveExchange(timeline, settings=ExchangeSettings(speed=20.0), tls=True) as live:
         port = int(str(live.urls["wss"]).rpartition(":")[2])
         upstream = lambda host, _: ("127.0.0.1", port)  # noqa: E731
-        with recorded(tmp_path / "made.parquet", upstream=upstream, cafile=str(live.cafile)):
-            async with websockets.connect("wss://stream.binance.com:9443/ws/btcusdt@aggTrade") as ws:
+        with recorded(tmp_path / "made.parquet", upstream=upstream, cafile=str(live.cafile)) as cafile:
+            exchange = RecordedExchange(0, cafile)
+            context = ssl.create_default_context(cafile=exchange.urls["cafile"])
+            async with websockets.connect(f"{exchange.urls['wss']}/ws/btcusdt@aggTrade", ssl=context) as ws:
                 got = [str(await ws.recv()).encode() for _ in range(100)]
     frames = open_recording(tmp_path / "made.parquet").frames()
     assert [frame.data for frame in frames if frame.kind == "text"][:100] == got
+
+
+@pytest.mark.live
+def test_a_test_that_never_connects_records_nothing_and_says_so(tmp_path):
+    place = tmp_path / "made.parquet"
+    with pytest.raises(RecordingError, match="opened no connection"), recorded(place):
+        pass
+    assert not place.exists()
 
 
 class TestBlockedNetwork:
