@@ -17,6 +17,7 @@ import numpy as np
 from harness.checks.case import NEVER, turned_down
 from harness.checks.tape import plain_symbol
 from harness.clock import NS_PER_S
+from harness.ledger import Raised
 
 if TYPE_CHECKING:
     from harness.checks.case import Case, Connection
@@ -104,9 +105,9 @@ def _dead(case: Case, loss: Loss) -> Place:
     ended_ns = max((c.closed.at_ns for c in connections if c.closed and c.subscribed_ns is not None), default=0)
     later = _attempts(case, ended_ns)
     newer = [c for c in case.connections.values() if c.opened_ns > ended_ns]
-    if connections and not later and not newer and not _looking_up(case, ended_ns):
-        return _gave_up(case, loss, connections[-1])
     asked = _looking_up(case, ended_ns)
+    if connections and not later and not newer and not asked:
+        return _gave_up(case, loss, connections[-1])
     if not later and not newer and asked:
         return Place(
             stage="resolve",
@@ -126,11 +127,11 @@ def _looking_up(case: Case, after_ns: int) -> list[str]:
 
 def _never_tried(case: Case) -> Place:
     tasks, loops = case.notes_about("task"), case.notes_about("loop")
-    raised = [e for e in case.entries if type(e).__name__ == "Raised"]
+    raised = [entry for entry in case.entries if isinstance(entry, Raised)]
     if raised:
         return Place(
             stage="schedule",
-            cause=f"start() raised {raised[0].type}: {raised[0].text}; no connection was attempted",  # type: ignore[union-attr] # by name above
+            cause=f"start() raised {raised[0].type}: {raised[0].text}; no connection was attempted",
             suggestion="find out why start() cannot run in this host",
             evidence=tuple(loops[:2] + tasks[:3]),
         )
@@ -188,13 +189,8 @@ def _turned_away(case: Case, loss: Loss, outcomes: dict[str, int], newer: list[C
     tries = max(len(newer), sum(outcomes.values()))
     last_ns = max([c.opened_ns for c in newer] + [a.at_ns for a in _attempts(case, ended_ns)])
     quiet_ns = case.question.closed_ns - last_ns
-    since = (
-        ""
-        if loss.before is None
-        else f"{_how_ended(case, _of(case, loss.symbol)[-1])}; "
-        if _of(case, loss.symbol)
-        else ""
-    )
+    mine = _of(case, loss.symbol)
+    since = f"{_how_ended(case, mine[-1])}; " if mine and loss.before is not None else ""
     end = f"; the last attempt was {_seconds(quiet_ns)} before the end" if quiet_ns > NS_PER_S else ""
     return Place(
         stage=stage,
@@ -247,8 +243,6 @@ def _furthest(outcomes: dict[str, int], newer: list[Connection]) -> tuple[Stage,
         return "subscribe", "connected, but this symbol was never subscribed"
     if furthest.reached == "upgrade":
         return "subscribe", "connected, but no stream was ever subscribed"
-    if furthest.reached == "subscribe":
-        return "subscribe", "connected, but this symbol was not subscribed again"
     if furthest.reached == "tls" or (furthest.reached == "connect" and not furthest.secure):
         if furthest.refused and furthest.refused.stage == "connect":
             return "connect", f"each accepted and dropped{why}"
@@ -314,9 +308,8 @@ _BLACK = frozenset(
         "tcp.timeout",
         "tcp.stall_midframe",
         "tcp.blackhole_down",
-        "tcp.half_open",
         "ws.fragment_never_fin",
-        "ws.length_lie_over",
+        "ws.length_lie",
         "tls.truncated_record",
     }
 )

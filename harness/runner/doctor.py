@@ -24,7 +24,7 @@ from harness.checks.tape import parse_trade
 from harness.clock import NS_PER_MS, monotonic_ns, wall_ns
 from harness.errors import UsageError
 from harness.hosts import await_
-from harness.ledger import Accepted, HealthRead, Ledger, Logged
+from harness.ledger import Accepted, HealthRead, Ledger, Logged, Raised
 from harness.runner.ride import SubjectRide
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
 from harness.subjects.tasks import describe
@@ -333,13 +333,13 @@ def examine(spec: str, path: str, symbols: tuple[str, ...], tap_path: str | None
         threads = tuple(thread.name for thread in threading.enumerate() if not thread.name.startswith(ours))
         ride.over.set()
         ride.finished.wait(STOP_S)
-        problem = [e for e in ledger if type(e).__name__ == "Raised"]
+        problem = [entry for entry in ledger if isinstance(entry, Raised)]
     accepted: dict[str, int] = {}
     for entry in ledger:
         if isinstance(entry, Accepted):
             accepted[entry.symbol] = accepted.get(entry.symbol, 0) + 1
     said = [f"{e.level_name} {e.text}" for e in ledger if isinstance(e, Logged)]
-    said += [f"raised {e.type}: {e.text}" for e in problem]  # type: ignore[union-attr] # Raised, by name
+    said += [f"raised {e.type}: {e.text}" for e in problem]
     reads = {e.name: e.value for e in ledger if isinstance(e, HealthRead)}
     return Examination(
         tasks=tasks,
