@@ -183,6 +183,8 @@ class _RestFields(msgspec.Struct):
 
 _stream_decoder = msgspec.json.Decoder(_StreamFields)
 _rest_decoder = msgspec.json.Decoder(list[_RestFields])
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What a decoder raises for bytes that are no JSON, for text that is no Unicode, and for a thousand open brackets."""
 
 
 def parse_units(text: str, name: str = "number") -> int:
@@ -244,7 +246,7 @@ def parse_frame(data: str | bytes, symbol: str) -> Trade | Notice:
     """
     try:
         fields = _stream_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _parse_other(data, symbol)
     return _from_stream(fields, symbol)
 
@@ -306,7 +308,7 @@ def _parse_other(data: str | bytes, symbol: str) -> Trade | Notice:
     # Off the fast path: say as exactly as possible what came in place of a trade.
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         return Notice("invalid", f"not JSON ({error}): {_shown(data)}")
     if not isinstance(value, dict):
         return Notice("invalid", f"not an object: {_shown(data)}")
@@ -321,7 +323,7 @@ def _parse_other(data: str | bytes, symbol: str) -> Trade | Notice:
     if "result" in value and "e" not in value:
         return Notice("reply", f"a reply to a request: {_shown(data)}")
     if value.get("e") != "aggTrade":
-        return Notice("unknown", f"event {value.get('e')!r} where 'aggTrade' was expected: {_shown(data)}")
+        return Notice("unknown", f"event {str(value.get('e'))[:40]!r} where 'aggTrade' was expected: {_shown(data)}")
     try:
         msgspec.convert(value, _StreamFields)
     except msgspec.ValidationError as error:
@@ -346,7 +348,7 @@ def parse_rest_page(data: bytes, symbol: str) -> list[Trade | Void]:
     """
     try:
         rows = _rest_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise InvalidTradeError(f"the answer is not a list of trades ({error}): {_shown(data)}") from error
     page: list[Trade | Void] = []
     for row in rows:
@@ -380,12 +382,13 @@ def as_trade(symbol: str, value: Trade | Mapping[str, Any]) -> Trade:
                 return found
         raise InvalidTradeError(f"a trade of {symbol} has no {' or '.join(map(repr, names))}")
 
-    maker = value.get("m", value.get("is_buyer_maker"))
-    if maker is None:
-        side = str(take("is_buyer_maker", "side")).upper()
-        if side not in {"BUY", "SELL"}:
-            raise InvalidTradeError(f"side {side!r} is neither BUY nor SELL")
-        maker = side == "SELL"
+    maker = take("m", "is_buyer_maker", "side")
+    if isinstance(maker, str):
+        if maker.upper() not in {"BUY", "SELL"}:
+            raise InvalidTradeError(f"side {maker[:40]!r} is neither BUY nor SELL")
+        maker = maker.upper() == "SELL"
+    elif maker not in (True, False):
+        raise InvalidTradeError(f"is_buyer_maker {maker!r} is neither true nor false")
     time_ms = take("T", "time", "timestamp", "time_ms")
     agg_trade_id = value.get("a", value.get("agg_trade_id"))
     try:
@@ -398,7 +401,7 @@ def as_trade(symbol: str, value: Trade | Mapping[str, Any]) -> Trade:
             T=int(time_ms),
             m=bool(maker),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidTradeError(f"a trade of {symbol} cannot be read: {error}") from error
     name = str(value.get("s", value.get("symbol", symbol))).upper()
     return _check(symbol=name, wanted=symbol.upper(), fields=fields, event_time_ms=None, source="stream")

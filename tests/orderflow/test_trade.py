@@ -123,6 +123,17 @@ def test_no_message_makes_the_parser_fail_or_pass_on_rubbish(message):
     assert isinstance(parse_frame(message, "BTCUSDT"), Notice)
 
 
+@pytest.mark.parametrize("message", ["\ud800", b"[" * 100_000, b'{"stream":"x","data":' * 100_000])
+def test_what_no_decoder_gets_through_is_invalid(message):
+    assert parse_frame(message, "BTCUSDT").kind == "invalid"
+
+
+@pytest.mark.parametrize("answer", [b'[{"a":1,"p":"\xff"}]', b"[" * 100_000, b'[{"x":' + b"[" * 100_000])
+def test_an_answer_that_no_decoder_gets_through_is_refused(answer):
+    with pytest.raises(InvalidTradeError):
+        parse_rest_page(answer, "BTCUSDT")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -180,3 +191,13 @@ def test_a_plain_mapping_is_read_too(value):
 def test_a_mapping_that_is_no_trade_is_refused(value):
     with pytest.raises(InvalidTradeError):
         as_trade("BTCUSDT", value)
+
+
+@pytest.mark.parametrize(
+    "value", [{"m": "false"}, {"m": None, "side": 5}, {"p": {}}, {"p": float("nan")}, {"T": float("inf")}, {"a": "x"}]
+)
+def test_a_mapping_with_one_impossible_value_is_refused(value):
+    sound = {"a": 1, "p": "1", "q": "1", "T": 1_767_000_000_000, "m": True}
+    assert as_trade("BTCUSDT", sound).agg_trade_id == 1
+    with pytest.raises(InvalidTradeError):
+        as_trade("BTCUSDT", sound | value)
