@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from random import Random
 
 STREAM = "btcusdt@aggTrade"
+CLIENTS = 8
+"""At once."""
 FRAMES = 30
 UPGRADE = (
     f"GET /ws/{STREAM} HTTP/1.1\r\nHost: stream.binance.com:9443\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -170,8 +172,10 @@ def soak(
         harm(live, expected)  # whatever is made once is made before counting
     gc.collect()
     before = (descriptors(), threading.active_count())
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(time.sleep, [0.001] * 16))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        # None is given a second task before all have one: a pool makes no thread while one is idle.
+        together = threading.Barrier(CLIENTS)
+        list(pool.map(lambda _: together.wait(), range(CLIENTS)))
         workers = threading.active_count() - before[1]
         for number in range(plans):
             plan = random_plan(rng, batch)
