@@ -70,7 +70,7 @@ class Feed:
                 due = int((time.perf_counter() - begin) * self.rate)
                 while number < due:
                     number += 1
-                    await connection.send(payload(number), text=True)
+                    await connection.send(payload(number).decode())
                     self.sent[name] = number
                 await asyncio.sleep(1 / self.rate)
         except ConnectionClosed:

@@ -7,9 +7,10 @@ import json
 import socket
 import ssl
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import websockets
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -37,6 +38,10 @@ def recorded(proxy: RecordingProxy) -> list[Frame]:
     return [f for path in proxy.paths for f in open_recording(path).frames()]
 
 
+# Before 15 there is no such option, and no proxy of the environment is asked.
+DIRECT: dict[str, Any] = {"proxy": None} if int(websockets.__version__.partition(".")[0]) >= 15 else {}
+
+
 def port_of(url: str | None) -> int:
     assert url is not None
     return int(url.rpartition(":")[2])
@@ -50,7 +55,7 @@ async def listen(proxy: RecordingProxy, *, context: ssl.SSLContext | None = None
     more = {"server_hostname": HOST} if context else {}
     try:
         uri = f"{scheme}://{HOST}:{PORT}/ws/btcusdt@aggTrade"
-        async with connect(uri, host=address, port=port, ssl=context, proxy=None, **more, **options) as ws:
+        async with connect(uri, host=address, port=port, ssl=context, **DIRECT, **more, **options) as ws:
             async for message in ws:
                 got.append(message.encode())  # noqa: PERF401 - what came before an exception counts
     except ConnectionClosed as closed:
@@ -158,7 +163,7 @@ async def test_what_the_program_sends_is_on_the_tape_too(tmp_path: Path) -> None
         target = ("127.0.0.1", server.sockets[0].getsockname()[1])
         with RecordingProxy(tmp_path / "one.parquet", context=None, upstream=lambda *_: target) as proxy:
             address, port = await asyncio.to_thread(proxy.gate, HOST, PORT)
-            async with connect(f"ws://{HOST}:{PORT}/stream", host=address, port=port, proxy=None) as ws:
+            async with connect(f"ws://{HOST}:{PORT}/stream", host=address, port=port, **DIRECT) as ws:
                 await ws.send('{"method":"SUBSCRIBE","params":["btcusdt@aggTrade"],"id":1}')
                 await ws.recv()
                 await (await ws.ping(b"are you there"))

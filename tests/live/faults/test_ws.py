@@ -388,9 +388,12 @@ def test_a_ping_comes_without_fin():
     ],
 )
 def test_the_websockets_client_fails_the_connection_as_the_rfc_says(spec, code):
+    import websockets
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
+    if spec == "ws.invalid_utf8" and int(websockets.__version__.partition(".")[0]) < 14:
+        pytest.skip("websockets 13 hangs up on bad UTF-8 without a close frame")
     # Few frames behind it: a client that has stopped reading would not see the answer to its close.
     with serving(f"{spec}@frame={N}", timeline=tape(10)) as live:
         url = live.urls["ws"] + "/ws/btcusdt@aggTrade"
