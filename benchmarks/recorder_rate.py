@@ -6,7 +6,8 @@ A server in a process of its own sends ready-made blobs as fast as they are take
 the clients take turns, so that a noisy machine is equally unkind to all. Ratios are of one run.
 
     websockets      `async for message in websockets.connect(...)`, nothing done with it
-    bare            our own client's receive loop, nothing done with the messages
+    each            our own client's receive loop, which takes each message and does nothing with it
+    blocks          the same, which leaves the messages of a read in the block in which they came
     recorder        the same, with clocks, continuity check, journal and fsync
 """
 
@@ -94,16 +95,27 @@ async def with_websockets(port: int, seconds: float) -> int:
     return count
 
 
-async def with_bare(port: int, seconds: float) -> int:
+async def with_blocks(port: int, seconds: float, take=lambda _item, _size: None) -> int:
     from harness.recorder.endpoints import lines
     from harness.recorder.wire import connect
 
     (line,) = lines(f"ws://127.0.0.1:{port}", ("btcusdt@aggTrade",))
-    wire = await connect(1, line, lambda _item, _size: None)
+    wire = await connect(1, line, take)
     await asyncio.sleep(seconds)
     count = wire.data_count
     wire.abort()
     return count
+
+
+async def with_each(port: int, seconds: float) -> int:
+    from harness.recording.journal import Run
+
+    def take(item, _size):
+        if type(item) is Run:
+            for _ in item.payloads:
+                pass
+
+    return await with_blocks(port, seconds, take)
 
 
 async def with_recorder(port: int, seconds: float) -> int:
@@ -130,7 +142,7 @@ async def with_recorder(port: int, seconds: float) -> int:
 
 
 def client(kind: str, port: int, seconds: float, out) -> None:
-    work = {"websockets": with_websockets, "bare": with_bare, "recorder": with_recorder}[kind]
+    work = {"websockets": with_websockets, "each": with_each, "blocks": with_blocks, "recorder": with_recorder}[kind]
     __import__("harness.recorder.recorder")
     cpu, began = time.process_time(), time.perf_counter()
     count = asyncio.run(work(port, seconds))
@@ -145,7 +157,7 @@ def rates(rounds: int, seconds: float) -> dict:
     server = context.Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     port = ours.recv()
-    found: dict[str, list[tuple[float, float]]] = {"websockets": [], "bare": [], "recorder": []}
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in ("websockets", "each", "blocks", "recorder")}
     for _ in range(rounds):
         for kind, results in found.items():
             mine, its = context.Pipe()
@@ -248,7 +260,7 @@ def main() -> None:
     if options.rounds:
         found = rates(options.rounds, options.seconds)
         print(json.dumps(found, indent=1))
-        for other in ("websockets", "bare"):
+        for other in ("websockets", "each", "blocks"):
             rate = found["recorder"]["k_per_s_median"] / found[other]["k_per_s_median"]
             best = found["recorder"]["k_per_s_best"] / found[other]["k_per_s_best"]
             cpu = found[other]["cpu_us_per_frame"] / found["recorder"]["cpu_us_per_frame"]

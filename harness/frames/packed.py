@@ -66,6 +66,11 @@ class Packed(Sequence[bytes]):
         """Bytes of each payload."""
         return self.offsets[1:] - self.offsets[:-1] - ROOM
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all payloads together."""
+        return int(self.offsets[-1] - self.offsets[0]) - ROOM * len(self)
+
     def span(self) -> memoryview:
         """The part of the block that these payloads take, first room included."""
         return memoryview(self.block)[self.offsets[0] : self.offsets[-1]]
@@ -89,3 +94,8 @@ class Packed(Sequence[bytes]):
     def __iter__(self) -> Iterator[bytes]:
         block = self.block
         return (block[first + ROOM : last] for first, last in pairwise(self.offsets.tolist()))
+
+
+def size_bytes(payloads: Sequence[bytes]) -> int:
+    """Bytes of all payloads together."""
+    return payloads.size_bytes if type(payloads) is Packed else sum(map(len, payloads))

@@ -1,10 +1,10 @@
 """The recorder: keeps connections up, replaces them before they are cut, and says when it is blind.
 
-line ── connect ── carry ──┬─ lost ─────────── back off, connect again
-├─ too old, ─────── new connection up, then close the old one
-│  serverShutdown,
-│  mute
-└─ stop ─────────── close
+    line ── connect ── carry ──┬─ lost ─────────── back off, connect again
+                               ├─ too old, ─────── new connection up, then close the old one
+                               │  serverShutdown,
+                               │  mute
+                               └─ stop ─────────── close
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ BACKOFF_MAX_NS = 60 * clock.NS_PER_S
 """300 attempts in 5 minutes get an address banned; one a minute, per connection, never does."""
 FILL_PATIENCE_S = 5.0
 """How long a stopping recorder waits for what it is still fetching."""
+BEHIND_EVERY_NS = 10 * clock.NS_PER_S
+"""A disk that is just too slow falls behind and catches up many times a second; it is told at most so often."""
 STALL_WAIT_MAX = 10
 """A stream that stays mute is looked into ever less often, down to every tenth time the stall limit."""
 
@@ -72,6 +74,7 @@ class Recorder:
         self._numbers = 0
         self._wires: dict[int, Wire] = {}
         self._reading = True
+        self._behind_told_ns = -BEHIND_EVERY_NS
         self._rng = derive(settings.seed, "recorder", "jitter")
         self._holes: asyncio.Queue[Hole] = asyncio.Queue()
         self._replace: dict[int, str] = {}
@@ -234,7 +237,7 @@ class Recorder:
     def _count(self, run: Run) -> None:
         assert self._left is not None
         reached = self._left > 0 and len(run.payloads) >= self._left
-        del run.payloads[self._left :]
+        run.payloads = run.payloads[: self._left]
         self._left -= len(run.payloads)
         if reached:
             self.stop("all frames are there")
@@ -336,7 +339,9 @@ class Recorder:
 
     def _press(self, pressed: bool) -> None:
         self._reading = not pressed
-        if pressed and not self.health.behind:
+        now = clock.steady_ns()
+        if pressed and not self.health.behind and now - self._behind_told_ns >= BEHIND_EVERY_NS:
+            self._behind_told_ns = now
             log.warning("The disk does not keep up: the exchange is not read until it does")
         self.health.behind = pressed
         for wire in self._wires.values():

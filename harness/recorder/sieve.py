@@ -18,10 +18,13 @@ import numpy as np
 
 from harness.clock import NS_PER_S
 from harness.frames import Frame
+from harness.frames.packed import ROOM, Packed
 from harness.recording.journal import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from harness.recorder.endpoints import Line
 
@@ -334,20 +337,33 @@ class Sieve:
                 track.seen = None
 
 
-def _counts(payloads: list[bytes], found: re.Match[bytes]) -> bool:
+def _counts(payloads: Sequence[bytes], found: re.Match[bytes]) -> bool:
     """Whether each message has, in the same place as the first, the key and the id that comes next."""
     if len(payloads) == 1:
         return True
     start, first, last = found.start(), found.start(1), found.end(1)
-    cut = b"".join([payload[start : last + 1] for payload in payloads])
-    if last - first > _DIGITS_MAX or len(cut) != len(payloads) * (last + 1 - start):
+    table = _columns(payloads, start, last + 1) if last - first <= _DIGITS_MAX else None
+    if table is None:
         return False
-    table = np.frombuffer(cut, np.uint8).reshape(len(payloads), -1)
     key, digits, behind = table[:, : first - start], table[:, first - start : -1] - ord("0"), table[:, -1]
     if (key != key[0]).any() or (digits > 9).any() or (behind != behind[0]).any() or chr(behind[0]).isdigit():
         return False
     ids = digits.astype(np.int64) @ 10 ** np.arange(last - first - 1, -1, -1)
     return bool((np.diff(ids) == 1).all())
+
+
+def _columns(payloads: Sequence[bytes], first: int, end: int) -> NDArray[np.uint8] | None:
+    """The bytes from `first` up to `end` of each message, one row a message; None where one is shorter than that."""
+    if type(payloads) is Packed:
+        if payloads.sizes.min() < end:
+            return None
+        places = payloads.offsets[:-1, np.newaxis] + np.arange(ROOM + first, ROOM + end)
+        table: NDArray[np.uint8] = np.frombuffer(payloads.block, np.uint8)[places]
+        return table
+    cut = b"".join([payload[first:end] for payload in payloads])
+    if len(cut) < len(payloads) * (end - first):
+        return None
+    return np.frombuffer(cut, np.uint8).reshape(len(payloads), -1)
 
 
 def _one(run: Run, payload: bytes) -> Run:

@@ -1,7 +1,7 @@
 """What went over one proxied connection, as frames: listens to both directions and changes nothing.
 
-program ── bytes ──▶ upward tap ──▶ exchange
-◀── bytes ── downward tap ◀──
+    program ── bytes ──▶ upward tap   ──▶ exchange
+            ◀── bytes ── downward tap ◀──
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness import clock
 from harness.frames import Frame
+from harness.frames.packed import size_bytes
 from harness.recorder import deframer as ws
 from harness.recorder.endpoints import public_url
 from harness.recording.journal import Run
@@ -122,7 +123,7 @@ class Tap:
         at = clock.both_ns()  # all that one read brought was there at one moment
         for opcode, payloads in deframer.receive_data(data):
             if opcode <= ws.BINARY and not sent:
-                self._take(Run(self.connection, ws.KINDS[opcode], *at, payloads), sum(map(len, payloads)))
+                self._take(Run(self.connection, ws.KINDS[opcode], *at, payloads), size_bytes(payloads))
                 continue
             for payload in payloads:
                 code, reason = ws.close_parts(payload) if opcode == ws.CLOSE else (None, "")

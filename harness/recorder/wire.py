@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -167,10 +167,12 @@ class Wire(asyncio.Protocol):
             data = self._read_head()
             if not data:
                 return
+        size = len(data)  # the whole read, since its block stays in memory as long as one message does
         for opcode, payloads in self._deframer.receive_data(data):
             if opcode <= ws.BINARY:
                 self.data_count += len(payloads)
-                self._take(Run(self.number, ws.KINDS[opcode], wall, now, payloads), len(data))
+                self._take(Run(self.number, ws.KINDS[opcode], wall, now, payloads), size)
+                size = 0
             else:
                 self._control(opcode, payloads)
         if self._deframer.broken and not self._farewell:
@@ -186,7 +188,7 @@ class Wire(asyncio.Protocol):
             self._note("lost", text=why)
         self.ended.set_result(why)
 
-    def _control(self, opcode: int, payloads: list[bytes]) -> None:
+    def _control(self, opcode: int, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
             code, reason = ws.close_parts(payload) if opcode == ws.CLOSE else (None, "")
             self._note(ws.KINDS[opcode], payload, code=code, text=reason)

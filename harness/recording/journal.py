@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from harness.errors import RecordingError
 from harness.frames import Frame
+from harness.frames.packed import ROOM, Packed, size_bytes
 from harness.recording.locks import lock, sync_folder
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Run:
     __slots__ = ("connection", "kind", "monotonic_ns", "payloads", "received_at_ns")
 
     def __init__(
-        self, connection: int, kind: str, received_at_ns: int, monotonic_ns: int, payloads: list[bytes]
+        self, connection: int, kind: str, received_at_ns: int, monotonic_ns: int, payloads: Sequence[bytes]
     ) -> None:
         self.connection = connection
         self.kind = kind
@@ -333,7 +334,7 @@ def _blocks(frames: Iterable[Frame | Run]) -> Iterator[list[Frame | Run]]:
     block: list[Frame | Run] = []
     size = 0
     for item in frames:
-        size += sum(map(len, item.payloads)) if type(item) is Run else len(item.data)
+        size += size_bytes(item.payloads) if type(item) is Run else len(item.data)
         block.append(item)
         if size >= BLOCK_BYTES_MAX:
             yield block
@@ -344,21 +345,29 @@ def _blocks(frames: Iterable[Frame | Run]) -> Iterator[list[Frame | Run]]:
 
 def _batch(items: Sequence[Frame | Run]) -> pa.RecordBatch:
     lengths = np.fromiter((len(i) if type(i) is Run else 1 for i in items), np.int64, len(items))
+    pieces: list[pa.Array] = []
     payloads: list[bytes] = []
+    count = 0
     close_codes: dict[int, int] = {}
     details: dict[int, str] = {}
     directions = np.zeros(len(items), np.uint8)
     for place, item in enumerate(items):
         if type(item) is Run:
-            payloads += item.payloads
+            count += len(item.payloads)
+            if type(item.payloads) is Packed:
+                pieces += [pa.array(payloads, pa.binary()), _unpacked(item.payloads)]
+                payloads = []
+            else:
+                payloads += item.payloads
             continue
         if item.close_code is not None:
-            close_codes[len(payloads)] = item.close_code
+            close_codes[count] = item.close_code
         if item.detail:
-            details[len(payloads)] = item.detail
+            details[count] = item.detail
         directions[place] = _DIRECTION_CODES[item.direction]
         payloads.append(item.data)
-    count = len(payloads)
+        count += 1
+    pieces.append(pa.array(payloads, pa.binary()))
     kinds = np.fromiter((_KIND_CODES[i.kind] for i in items), np.uint8, len(items))
     connections = np.fromiter((i.connection for i in items), np.int32, len(items))
     received_at = np.fromiter((i.received_at_ns for i in items), np.int64, len(items))
@@ -373,11 +382,21 @@ def _batch(items: Sequence[Frame | Run]) -> pa.RecordBatch:
             pa.array([close_codes.get(i) for i in range(count)], pa.int32())
             if close_codes
             else pa.nulls(count, pa.int32()),
-            pa.array(payloads, pa.binary()),
+            pa.concat_arrays(pieces) if len(pieces) > 1 else pieces[0],
             pa.array([details.get(i) for i in range(count)], pa.string()) if details else pa.nulls(count, pa.string()),
         ],
         schema=_SCHEMA,
     )
+
+
+def _unpacked(payloads: Packed) -> pa.Array:
+    # For Arrow the block is payloads and the room between them by turns; it copies the payloads out without an object
+    # for each.
+    edges = np.empty(2 * len(payloads), np.int32)
+    edges[0::2], edges[1::2] = payloads.offsets[:-1] + ROOM, payloads.offsets[1:]
+    buffers = [None, pa.py_buffer(edges), pa.py_buffer(payloads.block)]
+    by_turns = pa.Array.from_buffers(pa.binary(), len(edges) - 1, buffers)
+    return by_turns.take(pa.array(np.arange(0, len(edges), 2, dtype=np.int32)))
 
 
 def _checksum(batch: pa.RecordBatch) -> int:

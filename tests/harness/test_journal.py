@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from harness.errors import RecordingError
 from harness.frames import Frame
+from harness.frames.packed import Packed
 from harness.recording import journal as journal_module
 from harness.recording import open_recording
 from harness.recording.journal import Header, Journal, Run, Tail, read_header, read_journal
@@ -74,6 +75,18 @@ def test_a_run_is_the_same_as_its_frames(tmp_path: Path) -> None:
     read = list(read_journal(tmp_path / "a.journal"))
     assert read == [*run.frames(), *make_frames(1)]
     assert [frame.data for frame in read[:3]] == [b"one", b"", b"three"]
+
+
+def test_messages_left_in_their_block_are_appended_as_those_cut_out_of_it(tmp_path: Path) -> None:
+    payloads = [b"one", b"", b"three", b"\xc3\xa4" * 99]
+    block = Packed.of([b"before", *payloads, b"behind"])[1:-1]
+    run, single = Run(2, "text", 7, 8, block), Run(3, "text", 9, 10, [b"alone"])
+    frames = make_frames(2)
+    with Journal(tmp_path / "a.journal", HEADER) as journal:
+        assert journal.append([single, run, run, frames[0], single, frames[1]]) == 12
+    wanted = [*single.frames(), *run.frames(), *run.frames(), frames[0], *single.frames(), frames[1]]
+    assert list(read_journal(tmp_path / "a.journal")) == wanted
+    assert [frame.data for frame in wanted[1:5]] == payloads
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as TheirFrame
 from websockets.frames import Opcode
 
+from harness.frames.packed import Packed
+from harness.recorder import deframer as module
 from harness.recorder.deframer import MESSAGE_BYTES_MAX, Deframer, client_frame, close_parts, unmask
 
 messages = st.lists(
@@ -37,6 +40,41 @@ def test_messages_are_the_same_however_the_bytes_arrive(
     deframer = Deframer()
     assert read(deframer, chop(data, cuts)) == wanted
     assert (deframer.broken, deframer.pending_bytes) == ("", 0)
+
+
+looks_like_a_header = st.builds(
+    lambda before, after: before + b"\x81\x7e\x00\x80" + after,
+    st.binary(max_size=140),
+    st.binary(min_size=130, max_size=140),
+)
+bulk = st.lists(
+    st.tuples(st.just(1), st.binary(min_size=126, max_size=140) | looks_like_a_header)
+    | st.tuples(st.sampled_from([1, 2, 9]), st.binary(max_size=125)),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(wanted=bulk, cuts=st.lists(st.integers(0, 5000), max_size=4), mask=st.booleans())
+def test_messages_found_all_at_once_are_those_found_one_by_one(
+    wanted: list[tuple[int, bytes]], cuts: list[int], mask: bool
+) -> None:
+    data = b"".join(TheirFrame(Opcode(o), p).serialize(mask=mask) for o, p in wanted)
+    with mock.patch.object(module, "BULK_BYTES_MIN", 0):
+        deframer = Deframer()
+        assert read(deframer, chop(data, cuts)) == wanted
+    assert (deframer.broken, deframer.pending_bytes) == ("", 0)
+
+
+def test_a_burst_stays_in_the_block_in_which_it_came() -> None:
+    payloads = [b'{"n":%0150d}' % n for n in range(100)]
+    data = b"".join(TheirFrame(Opcode.TEXT, p).serialize(mask=False) for p in payloads)
+    deframer = Deframer()
+    ((opcode, whole),) = deframer.receive_data(data[:-1])
+    ((_, last),) = deframer.receive_data(data[-1:])
+    assert isinstance(whole, Packed)
+    assert whole.block == data[:-1]
+    assert (opcode, [*whole, *last]) == (1, payloads)
 
 
 @settings(deadline=None)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.frames import Frame
+from harness.frames.packed import Packed
 from harness.recorder.endpoints import Line
 from harness.recorder.sieve import HOLD_NS_MAX, Ended, Filled, Hole, Missed, Opened, Sieve
 from harness.recording.journal import Run
@@ -224,8 +225,9 @@ LAYOUTS = (
 @given(
     start=st.sampled_from([5, 95, 998, 3_120_000_000, 10**17 - 3, 10**19 - 3]),
     steps=st.lists(st.tuples(st.sampled_from([1] * 12 + [0, 2, 10, -1]), st.sampled_from([0] * 12 + [*range(6)]))),
+    in_one_block=st.booleans(),
 )
-def test_many_messages_of_one_read_are_followed_as_if_each_came_alone(start, steps) -> None:
+def test_many_messages_of_one_read_are_followed_as_if_each_came_alone(start, steps, in_one_block) -> None:
     number, payloads = start, [LAYOUTS[0] % start]
     for step, layout in steps:
         number = max(0, number + step)
@@ -233,7 +235,7 @@ def test_many_messages_of_one_read_are_followed_as_if_each_came_alone(start, ste
     together, apart = Sieve(), Sieve()
     for sieve in (together, apart):
         sieve.take([Opened(1, RAW), Run(1, "text", 10, 20, [LAYOUTS[0] % (start - 1)])])
-    one = together.take([Run(1, "text", 10, 20, list(payloads))])
+    one = together.take([Run(1, "text", 10, 20, Packed.of(payloads) if in_one_block else list(payloads))])
     each = apart.take([Run(1, "text", 10, 20, [payload]) for payload in payloads])
 
     def plain(items: list[Run | Frame]) -> list[object]:
