@@ -237,7 +237,10 @@ def digest(table: pa.Table) -> str:
     for name in ("connection", "received_at", "monotonic_ns", "close_code"):
         sha.update(np.ascontiguousarray(pc.fill_null(one(table, name).cast(pa.int64()), -1)).tobytes())
     for name in ("direction", "kind", "detail"):
-        sha.update("\x1f".join(text or "" for text in one(table, name).to_pylist()).encode() + b"\x1e")
+        words = pc.fill_null(one(table, name).cast(pa.string()), "")
+        together = pa.ListArray.from_arrays(pa.array([0, len(words)], pa.int32()), words)
+        sha.update(pc.binary_join(together, "\x1f")[0].as_buffer())
+        sha.update(b"\x1e")
     blob, offsets = to_bytes(table)
     sha.update(offsets.tobytes())
     sha.update(blob)
