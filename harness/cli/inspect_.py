@@ -115,5 +115,5 @@ def plot(per_second: list[int], *, width: int) -> list[str]:
         cells = "".join(BARS[max(0, min(8, round(height)))] for height in heights)
         out.append(f"{top if row == PLOT_ROWS else '':>7} {cells}".rstrip())
     out.append(f"{'0':>7} {'─' * width}")
-    out.append(f"{'':8}{'frames per second':<{max(0, width - 8)}}{len(per_second)} s".rstrip())
+    out.append(f"{'':8}{'frames per second':<{max(0, width - 8)}}  {len(per_second)} s")
     return out

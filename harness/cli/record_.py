@@ -89,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
     )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    _recover_first(settings.folder)
-    return asyncio.run(_record(settings))
+    return asyncio.run(_record(_recover_first(settings)))
 
 
 def _life_ns(text: str) -> int:
@@ -102,13 +101,23 @@ def _life_ns(text: str) -> int:
     return sum(clock.parse_duration_ns(part) for part in re.findall(r"[\d.]+\s*[a-z]*", text) or [text])
 
 
-def _recover_first(folder: Any) -> None:
-    # What a crash left in this folder is finished before anything new begins.
+def _recover_first(settings: Settings) -> Settings:
+    # What a crash left in this folder is finished before anything new begins, and then gone on with.
+    from harness import clock
     from harness.cli.recover_ import show
-    from harness.recording.recovery import recover
+    from harness.recorder.resume import go_on
+    from harness.recording.recovery import Recovered, recover
 
-    if folder.is_dir():
-        recover(folder, report=lambda one: None if one.problem else show(one, file=sys.stderr))
+    found: list[Recovered] = []
+
+    def report(one: Recovered) -> None:
+        if not one.problem:
+            show(one, file=sys.stderr)
+            found.append(one)
+
+    if settings.folder.is_dir():
+        recover(settings.folder, report=report)
+    return go_on(settings, found, now_ns=clock.wall_ns())
 
 
 async def _record(settings: Settings) -> int:

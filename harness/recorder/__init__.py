@@ -6,6 +6,7 @@ wire        one connection, every message at the moment its bytes came
 sieve       every trade once, every hole told
 scribe      the thread that writes: sieve, journal, fsync, compaction
 backfill    what is missing, over REST
+resume      after a crash: where the recorder before this one was cut off
 recorder    keeps connections up, replaces them in time, notices when it is mute or blind
 health      progress, status file, Prometheus
 upload      finished recordings to an object store

@@ -1,10 +1,10 @@
 """The recorder: keeps connections up, replaces them before they are cut, and says when it is blind.
 
-    line ── connect ── carry ──┬─ lost ─────────── back off, connect again
-                               ├─ too old, ─────── new connection up, then close the old one
-                               │  serverShutdown,
-                               │  mute
-                               └─ stop ─────────── close
+line ── connect ── carry ──┬─ lost ─────────── back off, connect again
+                           ├─ too old, ─────── new connection up, then close the old one
+                           │  serverShutdown,
+                           │  mute
+                           └─ stop ─────────── close
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ BACKOFF_MAX_NS = 60 * clock.NS_PER_S
 """300 attempts in 5 minutes get an address banned; one a minute, per connection, never does."""
 FILL_PATIENCE_S = 5.0
 """How long a stopping recorder waits for what it is still fetching."""
+FILL_IDS_MAX = 10_000
+"""So many trades of a hole are fetched before they are written: after a long outage it has millions."""
 BEHIND_EVERY_NS = 10 * clock.NS_PER_S
 """A disk that is just too slow falls behind and catches up many times a second; it is told at most so often."""
 STALL_WAIT_MAX = 10
@@ -67,7 +69,7 @@ class Recorder:
         self.health = Health(streams=settings.streams, endpoint=public_url(settings.endpoint))
         self._deliver = deliver
         self._on_progress = on_progress
-        self._sieve = Sieve()
+        self._sieve = Sieve(settings.after)
         self._stop = asyncio.Event()
         self._why = ""
         self._left = settings.frame_count_max
@@ -328,8 +330,7 @@ class Recorder:
 
     def _heard(self, holes: list[Hole], notices: list[int]) -> None:
         for hole in holes:
-            count = hole.last - hole.first + 1
-            log.warning("Gap in %s: %d ids missing, %d to %d", hole.stream, count, hole.first, hole.last)
+            log.warning("Gap in %s: %d ids missing, %d to %d", hole.stream, len(hole), hole.first, hole.last)
             if hole.stream.endswith("@aggTrade") and self._backfill:
                 self._holes.put_nowait(hole)
         for number in notices:
@@ -437,24 +438,32 @@ class Recorder:
                 self._holes.task_done()
 
     async def _fill(self, hole: Hole) -> None:
+        for part in hole.parts(FILL_IDS_MAX):
+            if not await self._fill_part(part, hole):
+                break
+
+    async def _fill_part(self, part: Hole, hole: Hole) -> bool:
+        # Returns whether the exchange answers; where it does not, all the rest of the hole stays one.
         assert self._backfill is not None
-        track = self._sieve.tracks[hole.stream]
+        track = self._sieve.tracks[part.stream]
         number = track.alive[-1] if track.alive else self._numbers
         wire = self._wires.get(number)
-        reason = "the exchange does not have them"
+        answers, reason = True, "the exchange does not have them"
         found: dict[int, bytes] = {}
         try:
-            found = await self._backfill.fetch(hole, wrapped=bool(wire and wire.line.combined))
+            found = await self._backfill.fetch(part, wrapped=bool(wire and wire.line.combined))
         except HarnessError as problem:
-            reason = str(problem)
-        missing = hole.last - hole.first + 1 - len(found)
-        text = f"{hole.stream}: {missing} of ids {hole.first} to {hole.last} not backfilled: {reason}"
+            answers, reason = False, str(problem)
+            part = Hole(stream=part.stream, first=part.first, last=hole.last)
+        missing = len(part) - len(found)
+        text = f"{part.stream}: {missing} of ids {part.first} to {part.last} not backfilled: {reason}"
         if missing:
             log.warning("%s", text)
         else:
-            log.info("%s: ids %d to %d backfilled", hole.stream, hole.first, hole.last)
+            log.info("%s: ids %d to %d backfilled", part.stream, part.first, part.last)
         note = row(_now(number), text)
-        self._scribe.take(Filled(hole, found, note), sum(map(len, found.values())))
+        self._scribe.take(Filled(part, found, note), sum(map(len, found.values())))
+        return answers
 
 
 def _now(connection: int) -> Ended:

@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause before REST is asked a second time; doubled, up to a minute."""
     keepalive_ns: int = 20 * NS_PER_S
     """A connection without a byte for so long is pinged, and given up after three times that."""
+    after: dict[str, int] = {}
+    """By stream the last trade id of a recorder that crashed, so that this one misses what came since then."""
     status_file: Path | None = None
     metrics_port: int | None = None
     seed: int = 0

@@ -22,7 +22,7 @@ from harness.frames.packed import ROOM, Packed
 from harness.recording.journal import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,15 +89,23 @@ class Hole(msgspec.Struct, frozen=True, kw_only=True):
     last: int
     """Inclusive."""
 
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def parts(self, count_max: int) -> list[Hole]:
+        """The same ids in holes of at most so many, in order."""
+        starts = range(self.first, self.last + 1, count_max)
+        return [Hole(stream=self.stream, first=first, last=min(first + count_max - 1, self.last)) for first in starts]
+
 
 class Track:
     """What is known about one stream."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, last_id: int | None = None) -> None:
         self.stream = stream
         channel = stream.partition("@")[2]
         self.pattern = re.compile(_ID_KEYS[channel]) if channel in _ID_KEYS else None
-        self.last_id: int | None = None
+        self.last_id = last_id
         self.last_payload = b""
         self.last_at_ns = 0
         """Monotonic time of the newest message; 0 before the first."""
@@ -117,9 +125,14 @@ Item = Run | Frame | Opened | Ended | Missed | Filled
 
 
 class Sieve:
-    """Tells gaps and takes out duplicates. Not thread-safe: it belongs to the thread that writes."""
+    """
+    Tells gaps and takes out duplicates. Not thread-safe: it belongs to the thread that writes.
 
-    def __init__(self) -> None:
+    Args:
+        after: by stream the last id that was written before this run; what follows it is expected.
+    """
+
+    def __init__(self, after: Mapping[str, int] | None = None) -> None:
         self.tracks: dict[str, Track] = {}
         self.gap_count = 0
         self.missing_count = 0
@@ -127,6 +140,7 @@ class Sieve:
         self.backfilled_count = 0
         self.shutdown_notices: list[int] = []
         """Connections that announced their end, since last asked."""
+        self._after = dict(after or {})
         self._raw: dict[int, Track | None] = {}
         self._holes: list[Hole] = []
 
@@ -293,7 +307,7 @@ class Sieve:
             return None
         if number > last:
             return self._gap(track, run, last + 1, number - 1)
-        if last - number > REWIND_MAX:
+        if last - number > REWIND_MAX or not track.message_count:
             track.holes.clear()
             text = f"{track.stream}: ids went back from {last} to {number}"
             return row(run, text)
@@ -320,7 +334,7 @@ class Sieve:
 
     def _open(self, mark: Opened) -> None:
         for stream in mark.line.streams:
-            track = self.tracks.setdefault(stream, Track(stream))
+            track = self.tracks.setdefault(stream, Track(stream, self._after.get(stream)))
             track.alive.append(mark.connection)
             if len(track.alive) > 1 and track.seen is None:
                 track.seen, track.reached_ns = {}, (0, 0)

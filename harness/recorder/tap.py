@@ -1,7 +1,7 @@
 """What went over one proxied connection, as frames: listens to both directions and changes nothing.
 
-    program ── bytes ──▶ upward tap   ──▶ exchange
-            ◀── bytes ── downward tap ◀──
+program ── bytes ──▶ upward tap   ──▶ exchange
+        ◀── bytes ── downward tap ◀──
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ class Recovered(msgspec.Struct, kw_only=True):
     """Why nothing was made of it: locked by a running recorder, no journal of ours, the disk."""
     destination: str = ""
     """Where the recorder meant to upload the recordings."""
+    endpoint: str = ""
+    """Whose feed they hold, without secrets."""
 
 
 class Abandoned(RecordingError):  # noqa: N818 - it is not an error
@@ -94,6 +96,7 @@ def _recover_one(path: Path) -> Recovered | None:
             frame_count=tail.frame_count,
             torn_bytes=tail.torn_bytes,
             destination=header.destination if header else "",
+            endpoint=header.endpoint if header else "",
         )
     except (RecordingError, OSError) as problem:
         return Recovered(journal=path, problem=str(problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_TOLD = re.compile(r"ids (\d+) to (\d+)")
 Severity = Literal["broken", "hole", "told", "note"]
 
 
@@ -79,7 +81,9 @@ class _Check:
         self._back = StepsBack()
         self._row = 0
         self._ids: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-        self._told: list[str] = []
+        self._told: list[tuple[str, int, int]] = []
+        """Symbol (empty where none is named), first and last id of what the recording calls missing."""
+        self._opened_at_row: int | None = None
         self._found = False
         """Whether something was found broken."""
 
@@ -140,8 +144,13 @@ class _Check:
     def _note_ids(self, table: pa.Table) -> None:
         ids = numbers(table, "agg_trade_id")
         names, codes, traded = decoded(one(table, "symbol"))
-        gaps = np.asarray(pc.equal(one(table, "kind").cast("string"), "gap"))
-        self._told += [str(text) for text in one(table, "detail").filter(gaps).to_pylist() if text]
+        kinds = one(table, "kind").cast("string")
+        if self._opened_at_row is None and (place := pc.index(kinds, "open").as_py()) >= 0:
+            self._opened_at_row = self._row + place + 1
+        gaps = np.asarray(pc.equal(kinds, "gap"))
+        for text in one(table, "detail").filter(gaps).to_pylist():
+            stream, at, _ = str(text).partition("@")
+            self._told += [(stream.upper() if at else "", int(a), int(b)) for a, b in _TOLD.findall(str(text))]
         for code, symbol in enumerate(names):
             rows = np.flatnonzero(traded & (codes == code))
             if len(rows):
@@ -160,10 +169,19 @@ class _Check:
             before = self._last_ids.get(symbol, int(ids[0]) - 1)
             for step in np.flatnonzero(np.diff(np.concatenate(([before], ids))) > 1).tolist():
                 first, last = (int(ids[step - 1]) if step else before) + 1, int(ids[step]) - 1
-                marked = any(f"ids {first} to {last}" in text for text in self._told)
-                text = f"{symbol} trades {first} to {last} are missing" + (", as the recording says" if marked else "")
-                yield self._problem(int(rows[step]), "told" if marked else "hole", text)
+                words = self._words_for(symbol, first, last, row=int(rows[step]), is_first=not step)
+                text = f"{symbol} trades {first} to {last} are missing{words}"
+                yield self._problem(int(rows[step]), "told" if words else "hole", text)
             self._last_ids[symbol] = max(before, int(ids[-1]))
+
+    def _words_for(self, symbol: str, first: int, last: int, *, row: int, is_first: bool) -> str:
+        # What the recording itself says about a hole before a row; nothing where it passes over it.
+        if any(name in {"", symbol} and a <= first and last <= b for name, a, b in self._told):
+            return ", as the recording says"
+        if is_first and self._opened_at_row is not None and self._opened_at_row < row:
+            # A recorder that only goes on in a new file (rotation) opens nothing.
+            return ": nobody recorded between the end of the recording before and the beginning of this one"
+        return ""
 
     def _problem(self, row: int, severity: Severity, text: str) -> Problem:
         self._found |= severity == "broken"

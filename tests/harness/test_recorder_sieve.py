@@ -53,6 +53,28 @@ def test_one_connection_alone_is_recorded_as_it_came(runs: list[list[int]]) -> N
     assert sieve.duplicate_count == 0
 
 
+def test_after_a_crash_the_first_message_shows_what_was_missed_meanwhile() -> None:
+    sieve = Sieve({STREAM: 5})
+    assert told(sieve.take([Opened(1, RAW), run(1, 9, 10)])) == [f"{STREAM}: ids 6 to 8 missing", 9, 10]
+    assert sieve.holes() == [Hole(stream=STREAM, first=6, last=8)]
+    assert told(Sieve({STREAM: 5}).take([Opened(1, RAW), run(1, 6, 7)])) == [6, 7]
+
+
+def test_an_exchange_that_counts_anew_after_a_crash_has_no_hole_of_the_old_count() -> None:
+    sieve = Sieve({STREAM: 500})
+    out = told(sieve.take([Opened(1, RAW), run(1, 498), run(1, 499, 500, 503)]))
+    assert out == [f"{STREAM}: ids went back from 500 to 498", 498, 499, 500, f"{STREAM}: ids 501 to 502 missing", 503]
+
+
+@given(first=st.integers(0, 100), count=st.integers(1, 100), most=st.integers(1, 40))
+def test_a_hole_in_parts_is_the_hole(first: int, count: int, most: int) -> None:
+    hole = Hole(stream=STREAM, first=first, last=first + count - 1)
+    parts = hole.parts(most)
+    assert len(hole) == sum(map(len, parts)) == count
+    assert [i for part in parts for i in range(part.first, part.last + 1)] == list(range(first, first + count))
+    assert max(map(len, parts)) <= most
+
+
 @settings(deadline=None)
 @given(withheld=st.sets(st.integers(2, 40)), cuts=st.lists(st.integers(1, 40), max_size=5))
 def test_holes_are_exactly_the_ids_that_never_came(withheld: set[int], cuts: list[int]) -> None:

@@ -149,6 +149,33 @@ def test_verify_tells_holes_apart_by_whether_the_recording_says_so(tmp_path):
     assert any("steps back" in problem.text for problem in problems)
 
 
+def test_a_hole_that_was_filled_in_part_is_told_as_far_as_it_was_told(tmp_path):
+    rows = list(make(frames=40))
+    words = "btcusdt@aggTrade: ids 3120000011 to 3120000020 missing"
+    gap = Frame(connection=1, kind="gap", monotonic_ns=rows[10].monotonic_ns, detail=words)
+    other = Frame(connection=1, kind="gap", monotonic_ns=rows[10].monotonic_ns, detail=words.replace("btc", "eth"))
+    written(tmp_path / "a.parquet", [*rows[:10], gap, *rows[15:30]])
+    written(tmp_path / "b.parquet", [*rows[:10], other, *rows[15:30]])
+    assert [(p.severity, p.text[:46]) for p in verify(tmp_path / "a.parquet") if p.severity != "note"] == [
+        ("told", "BTCUSDT trades 3120000011 to 3120000015 are mi")
+    ]
+    assert [p.severity for p in verify(tmp_path / "b.parquet") if p.severity != "note"] == ["hole"]
+
+
+def test_what_was_traded_between_two_recorders_is_told_and_between_two_files_of_one_it_is_not(tmp_path):
+    rows = list(make(frames=30))
+    start = Frame(connection=1, kind="open", received_at_ns=rows[15].received_at_ns, monotonic_ns=rows[15].monotonic_ns)
+    for folder, second in (("restarted", [start, *rows[15:]]), ("rotated", rows[15:])):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder / "a.parquet", rows[:10])
+        written(tmp_path / folder / "b.parquet", second)
+    (told,) = verify(tmp_path / "restarted")
+    assert (told.severity, told.row) == ("told", 2)
+    assert "3120000011 to 3120000015 are missing: nobody recorded between" in told.text
+    (hole,) = verify(tmp_path / "rotated")
+    assert (hole.severity, hole.row) == ("hole", 1)
+
+
 def test_a_folder_is_read_in_order_of_time(tmp_path):
     rows = list(make(frames=30))
     for name, part in (("b", rows[:10]), ("a", rows[10:20]), ("date=2026-01-04/c", rows[20:])):

@@ -13,6 +13,7 @@ import pytest
 from harness.exchange import ExchangeSettings
 from harness.faults.plan import Plan, parse_fault
 from harness.frames import Frame, split_wrapped
+from harness.recorder import recorder as recorder_module
 from harness.recorder.recorder import Recorder
 from harness.recorder.settings import Settings
 from harness.recording import open_recording
@@ -158,6 +159,17 @@ async def test_after_a_reset_the_recorder_comes_back_and_fetches_what_it_missed(
     assert set(data(filled)) < {trade(n).replace(b'"E":', b'"E":') for n in range(600)}
     assert recorder.health.missing == 0
     assert any(r.levelno == logging.WARNING and "was lost: reset by peer" in r.message for r in caplog.records)
+
+
+async def test_a_long_hole_is_fetched_in_parts_and_each_is_written_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "FILL_IDS_MAX", 3)
+    with LiveExchange(make_tape(600), plan("sequence.drop:count=20@frame=250"), settings=FAST) as exchange:
+        recorder, frames = await record(settings(exchange, tmp_path), until=lambda r: last_id(r) == 599)
+    assert ids([f for f in frames if f.detail == "backfilled"]) == list(range(249, 269))
+    assert sorted(ids(frames)) == list(range(600))
+    assert recorder.health.missing == 0
 
 
 async def test_without_backfill_a_gap_stays_a_gap(tmp_path: Path) -> None:
