@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 PAGE = 1000
 """Trades in one answer; the exchange gives no more."""
 ATTEMPTS_MAX = 6
+LATEST_TIMEOUT_S = 5.0
+"""Who asks for the newest id has heard nothing for a while, and will not say so before there is an answer."""
 PAUSE_S = 0.5
 """Doubled after each failure. The newest trades reach the exchange's database a little after the stream."""
 PAUSE_MAX_S = 60.0
@@ -88,14 +90,15 @@ class Backfill:
         Ask for the newest trade of a stream, to tell a quiet market from a mute connection.
 
         Returns:
-            Its id; None when the exchange does not say.
+            Its id; None when the exchange does not say, or not soon.
         """
         symbol, _, channel = stream.partition("@")
         if channel != "aggTrade":
             return None
         try:
-            page = await self._page({"symbol": symbol.upper(), "limit": 1})
-        except NetworkError:
+            async with asyncio.timeout(LATEST_TIMEOUT_S):
+                page = await self._page({"symbol": symbol.upper(), "limit": 1})
+        except (NetworkError, TimeoutError):
             return None
         return int(page[-1]["a"]) if page else None
 
@@ -104,8 +107,11 @@ class Backfill:
         await self._client.aclose()
 
     async def _page(self, query: dict[str, Any]) -> list[dict[str, Any]]:
-        problem = ""
+        pause, problem = 0.0, ""
         for attempt in range(ATTEMPTS_MAX):
+            if attempt:
+                log.info("Backfill waits %.1f s: %s", pause, problem)
+                await asyncio.sleep(pause)
             pause = min(self._pause_s * 2**attempt, PAUSE_MAX_S)
             try:
                 answer = await self._client.get(self._url, params=query)
@@ -120,8 +126,6 @@ class Backfill:
                     pause = max(pause, _retry_after_s(answer))
                 elif answer.status_code < 500:
                     raise NetworkError(f"{public_url(self._url)} answers {problem}: {answer.text[:200]}")
-            log.info("Backfill waits %.1f s: %s", pause, problem)
-            await asyncio.sleep(pause)
         raise NetworkError(f"{public_url(self._url)} gives nothing after {ATTEMPTS_MAX} attempts: {problem}")
 
 

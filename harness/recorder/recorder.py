@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import clock
 from harness.errors import HarnessError, NetworkError
@@ -26,13 +26,15 @@ from harness.recording.journal import Header, Run
 from harness.seeds import derive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from harness.frames import Frame
     from harness.recorder.endpoints import Line
     from harness.recorder.settings import Settings
     from harness.recorder.sieve import Track
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ class Recorder:
         Record.
 
         Returns:
-            The finished recordings.
+            The finished recordings; none where it was told to stop before it was connected.
 
         Raises:
             NetworkError: the endpoint could not be reached at the first attempt.
@@ -110,14 +112,17 @@ class Recorder:
         self._scribe = self._make_scribe()
         carried = lines(settings.endpoint, settings.streams, settings.market)
         try:
-            wires = await self._first_connections(carried)
+            wires = await self._unless_stopped(self._first_connections(carried))
         except BaseException:
             self._scribe.scrap()
             raise
+        if wires is None:
+            self._scribe.scrap()
+            return []
         self._scribe.start()
         self._backfill = self._make_backfill()
         tasks = [self._loop.create_task(self._carry(line, wire)) for line, wire in zip(carried, wires, strict=True)]
-        tasks.append(self._loop.create_task(self._watch()))
+        tasks += [self._loop.create_task(self._watch()), self._loop.create_task(self._look_around())]
         filler = self._loop.create_task(self._fill_forever())
         try:
             await self._until_stopped(tasks)
@@ -162,6 +167,16 @@ class Recorder:
             return None
         base = settings.rest or rest_base(settings.endpoint)
         return Backfill(base, settings.market, cafile=settings.cafile, pause_s=settings.retry_ns / clock.NS_PER_S)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        working, stop = self._loop.create_task(work), self._loop.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([working, stop], return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stop.cancel()
+            await asyncio.gather(working, stop, return_exceptions=True)
 
     async def _first_connections(self, carried: tuple[Line, ...]) -> list[Wire]:
         wires: list[Wire] = []
@@ -356,16 +371,24 @@ class Recorder:
     # --- Watching ---
 
     async def _watch(self) -> None:
-        pause_s = min(0.5, self.settings.stall_ns / clock.NS_PER_S / 4)
         while True:
-            await asyncio.sleep(pause_s)
-            now = clock.steady_ns()
+            await asyncio.sleep(self._watch_pause_s)
             if self._reading:
                 for wire in list(self._wires.values()):
-                    self._keep_alive(wire, now)
-                for stream in self.settings.streams:
-                    await self._look_into(stream, now)
+                    self._keep_alive(wire, clock.steady_ns())
             self._refresh()
+
+    async def _look_around(self) -> None:
+        # Apart from the watch, as it waits for answers of an exchange that may give none.
+        while True:
+            await asyncio.sleep(self._watch_pause_s)
+            for stream in self.settings.streams:
+                if self._reading:
+                    await self._look_into(stream, clock.steady_ns())
+
+    @property
+    def _watch_pause_s(self) -> float:
+        return min(0.5, self.settings.stall_ns / clock.NS_PER_S / 4)
 
     def _keep_alive(self, wire: Wire, now: int) -> None:
         silent_ns = now - wire.last_bytes_ns

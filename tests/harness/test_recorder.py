@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from harness import clock
 from harness.cli import main
 from harness.errors import HarnessError, NetworkError, RecordingError, UsageError
+from harness.recorder import backfill as backfill_module
 from harness.recorder import scribe as scribe_module
 from harness.recorder import wire as wire_module
 from harness.recorder.recorder import Recorder
@@ -180,6 +181,36 @@ async def test_a_certificate_of_an_unknown_authority_is_one_sentence(tmp_path: P
     async with talker(b"", context=context) as port:
         with pytest.raises(NetworkError, match=r"cannot be trusted: .*--cafile names another authority"):
             await Recorder(settings(f"wss://127.0.0.1:{port}", tmp_path)).run()
+
+
+async def test_who_is_told_to_stop_while_it_connects_stops_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        recorder = Recorder(settings(f"ws://127.0.0.1:{sock.getsockname()[1]}", tmp_path / "new"))
+        running = asyncio.create_task(recorder.run())
+        await until((tmp_path / "new").exists)
+        recorder.stop()
+        # Far below the 10 seconds that a connection may take, far above what a busy machine needs.
+        assert await asyncio.wait_for(running, 5) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_mute_stream_is_told_though_rest_keeps_everybody_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill_module, "LATEST_TIMEOUT_S", 0.2)
+
+    async def mute(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with serve(mute, "127.0.0.1", 0, compression=None) as server:
+            changes = {"rest": f"http://127.0.0.1:{silent.getsockname()[1]}", "backfill": True, "stall_ns": 100 * MS}
+            recorder = Recorder(settings(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", tmp_path, **changes))
+            running = asyncio.create_task(recorder.run())
+            await until(lambda: "mute for" in caplog.text)
+            recorder.stop()
+            await running
+    assert "nobody can say whether the market is" in caplog.text
 
 
 async def test_a_server_that_never_answers_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
