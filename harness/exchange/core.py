@@ -1,8 +1,8 @@
 """The exchange: what its connections share. One market clock, one set of tickets, one REST, one ledger.
 
 timeline + plan ──▶ Exchange ──▶ ExchangeConnection (one per TCP connection) ──▶ bytes
-│
-└──▶ entries of the ledger
+                       │                        │
+                       └────────────────────────┴──▶ entries of the ledger
 """
 
 from __future__ import annotations
