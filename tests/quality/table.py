@@ -133,6 +133,8 @@ PLANTED = (
     ),
     Planted(subject="upper_case_stream", check="stopped", stage="subscribe"),
     Planted(subject="subscribe_too_long", check="never_connected", stage="subscribe"),
+    Planted(subject="url_too_long", faults=("http.url_too_long",), check="never_connected", stage="upgrade"),
+    Planted(subject="url_too_long", faults=("http.url_too_long:hang=true",), check="never_connected", stage="upgrade"),
     Planted(subject="refusal_unread", faults=("exchange.ack_error",), check="never_connected", stage="subscribe"),
     Planted(subject="resubscribe_forgotten", faults=(RESET,), check="stopped", stage="subscribe"),
     Planted(subject="only_first_resubscribed", faults=(RESET,), symbols=TWO, check="stopped", stage="subscribe"),
@@ -402,7 +404,6 @@ CONTROLS: tuple[tuple[str, ...], ...] = ((), ("timing.quiet_market:duration=800m
 
 NOT_YET = {
     "F05": "there is no CONNECT proxy in the harness, and the redirect takes proxy settings out of the environment",
-    "F16": "the exchange takes a request line of any length; how the real one ends such a request is not settled",
     "F27": "concerns depth and bookTicker, which carry no symbol; only aggTrade is judged",
     "F35": "concerns archive files, which no stream consumer reads: the tests of `harness import` hold it",
 }
