@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from harness.frames import Frame
+    from harness.frames.trades import Trades
     from harness.sources import Capture
 
     from ._reading import RowProgress
@@ -86,11 +87,19 @@ class _Seen:
         self._channels: dict[str, None] = {}
         self.back = StepsBack()
 
-    def through(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def through(self, pieces: Iterable[Frame | Trades]) -> Iterator[Frame | Trades]:
         from harness.frames import DATA_KINDS
+        from harness.frames.trades import Trades
         from harness.recording.names import stream_of
 
-        for frame in frames:
+        for frame in pieces:
+            if isinstance(frame, Trades):
+                self._start_ns = self._start_ns or int(frame.received_at_ns[0])
+                self.back.take(frame.received_at_ns)
+                self._symbols.update(dict.fromkeys(symbol.lower() for symbol in frame.columns.symbols))
+                self._channels.setdefault("aggTrade")
+                yield frame
+                continue
             self._start_ns = self._start_ns or frame.received_at_ns
             self.back.take_one(frame.received_at_ns)
             if frame.kind in DATA_KINDS and (stream := stream_of(frame.data)):
@@ -105,13 +114,20 @@ class _Seen:
         return recording_name(source, list(self._symbols), list(self._channels), self._start_ns)
 
 
-def _counted(capture: Capture, number: int, progress: RowProgress) -> Iterator[Frame]:
+def _counted(capture: Capture, number: int, progress: RowProgress) -> Iterator[Frame | Trades]:
     import msgspec
 
-    for frame in capture.frames:
-        progress.advance(1)
+    from harness.frames.trades import Trades
+
+    for piece in capture.pieces:
         # Two files of one recording are two connections: their clocks have nothing to do with each other.
-        yield msgspec.structs.replace(frame, connection=frame.connection + 1000 * number) if number else frame
+        connection = piece.connection + 1000 * number
+        if isinstance(piece, Trades):
+            progress.advance(len(piece))
+            yield Trades(connection, piece.received_at_ns, piece.monotonic_ns, piece.columns)
+        else:
+            progress.advance(1)
+            yield msgspec.structs.replace(piece, connection=connection) if number else piece
 
 
 def _tell(capture: Capture, path: object, *, show_path: bool) -> None:

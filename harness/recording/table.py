@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.frames.trades import Trades
+
 
 def to_table(frames: Sequence[Frame]) -> pa.Table:
     """Lay frames out in columns; `raw` is kept only where the columns do not render to the same bytes."""
@@ -29,9 +31,7 @@ def to_table(frames: Sequence[Frame]) -> pa.Table:
         None if done or not (frame.data or frame.kind in DATA_KINDS) else frame.data
         for frame, done in zip(frames, proven.tolist(), strict=True)
     ]
-    known, exact = columns.known, columns.known & columns.exact
-    symbols = columns.symbols or ("",)
-    arrays = [
+    transport = [
         pa.array([frame.connection for frame in frames], pa.int32()),
         _words([frame.direction for frame in frames]),
         _words([frame.kind for frame in frames]),
@@ -40,8 +40,31 @@ def to_table(frames: Sequence[Frame]) -> pa.Table:
         _coded(columns.streams or ("",), columns.stream_codes, columns.stream_codes != NO_STREAM),
         pa.array([frame.close_code for frame in frames], pa.int32()),
         pa.array([frame.detail or None for frame in frames], pa.string()),
+    ]
+    return pa.table([*transport, *_typed(columns), pa.array(kept, pa.binary())], schema=SCHEMA)
+
+
+def trades_table(trades: Trades) -> pa.Table:
+    """The same for frames that are in columns already, so that there is nothing to read and to prove."""
+    columns, count = trades.columns, len(trades)
+    transport = [
+        pa.array(np.full(count, trades.connection, dtype=np.int32)),
+        _words(["received"]).take(pa.array(np.zeros(count, dtype=np.int32))),
+        _words(["text"]).take(pa.array(np.zeros(count, dtype=np.int32))),
+        pa.array(trades.received_at_ns).cast(pa.timestamp("ns", "UTC")),
+        pa.array(trades.monotonic_ns),
+        _coded(columns.streams or ("",), columns.stream_codes, columns.stream_codes != NO_STREAM),
+        pa.nulls(count, pa.int32()),
+        pa.nulls(count, pa.string()),
+    ]
+    return pa.table([*transport, *_typed(columns), pa.nulls(count, pa.binary())], schema=SCHEMA)
+
+
+def _typed(columns: TradeColumns) -> list[pa.Array]:
+    known, exact = columns.known, columns.known & columns.exact
+    return [
         _masked(columns.event_ms, known).cast(MILLISECONDS),
-        _coded(symbols, columns.symbol_codes, known),
+        _coded(columns.symbols or ("",), columns.symbol_codes, known),
         _masked(columns.agg_trade_id, known),
         _decimals(columns.price_e8, exact),
         _decimals(columns.quantity_e8, exact),
@@ -49,9 +72,7 @@ def to_table(frames: Sequence[Frame]) -> pa.Table:
         _masked(columns.last_trade_id, known),
         _masked(columns.trade_ms, known).cast(MILLISECONDS),
         pa.array(columns.is_buyer_maker, mask=~known),
-        pa.array(kept, pa.binary()),
     ]
-    return pa.table(arrays, schema=SCHEMA)
 
 
 def _words(words: list[str]) -> pa.Array:

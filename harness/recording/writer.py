@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import RecordingError
+from harness.frames import Frame
+from harness.frames.trades import Trades
 from harness.recording.format import (
     COMPRESSION,
     COMPRESSION_LEVEL,
@@ -28,13 +30,11 @@ from harness.recording.format import (
 )  # fmt: skip
 from harness.recording.locks import sync_folder
 from harness.recording.sharing import share_equal_chunks
-from harness.recording.table import digest, to_table
+from harness.recording.table import digest, to_table, trades_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-
-    from harness.frames import Frame
 
 
 _TAKEN = "is there already; recordings are never overwritten, name another file"
@@ -76,8 +76,8 @@ class RecordingWriter:
         self._metadata = Metadata(endpoint=endpoint, source=source, remarks=tuple(remarks))
         self._first_ns = self._last_ns = 0
         self._digests: list[str] = []
-        self._waiting: list[Frame] = []
-        self._waiting_bytes = 0
+        self._waiting: list[Frame | Trades] = []
+        self._waiting_rows = self._waiting_bytes = 0
         try:
             self._sink = pa.OSFile(str(self._long), "wb")
         except OSError as cause:
@@ -123,17 +123,30 @@ class RecordingWriter:
         """Add to what is not as an exchange sent it."""
         self._metadata.remarks = tuple(dict.fromkeys((*self._metadata.remarks, *remarks)))
 
-    def write(self, frames: Iterable[Frame]) -> None:
+    def write(self, frames: Iterable[Frame | Trades]) -> None:
         """
-        Add frames in order of receipt.
+        Add frames in order of receipt, each by itself or many of them in columns.
 
         Raises:
             RecordingError: the disk is full, or failing; nothing is left behind.
         """
-        for frame in frames:
-            self._waiting.append(frame)
-            self._waiting_bytes += len(frame.data)
-            if len(self._waiting) == ROW_GROUP or self._waiting_bytes >= ROW_GROUP_BYTES:
+        for item in frames:
+            if isinstance(item, Trades):
+                self._write_trades(item)
+                continue
+            self._waiting.append(item)
+            self._waiting_rows += 1
+            self._waiting_bytes += len(item.data)
+            if self._waiting_rows == ROW_GROUP or self._waiting_bytes >= ROW_GROUP_BYTES:
+                self._flush()
+
+    def _write_trades(self, trades: Trades) -> None:
+        while len(trades):
+            fitting = trades[: ROW_GROUP - self._waiting_rows]
+            trades = trades[len(fitting) :]
+            self._waiting.append(fitting)
+            self._waiting_rows += len(fitting)
+            if self._waiting_rows == ROW_GROUP:
                 self._flush()
 
     def close(self) -> Metadata:
@@ -161,13 +174,14 @@ class RecordingWriter:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        frames, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        items, self._waiting = self._waiting, []
+        self._waiting_rows = self._waiting_bytes = 0
+        table = _table(items)
         if not self._metadata.frame_count:
-            self._first_ns = frames[0].received_at_ns
-        self._last_ns = frames[-1].received_at_ns
-        self._metadata.frame_count += len(frames)
-        self._metadata.gaps += sum(frame.kind in {"gap", "lost"} for frame in frames)
-        table = to_table(frames)
+            self._first_ns = table["received_at"][0].value
+        self._last_ns = table["received_at"][-1].value
+        self._metadata.frame_count += table.num_rows
+        self._metadata.gaps += sum(isinstance(item, Frame) and item.kind in {"gap", "lost"} for item in items)
         for symbol in table.column("symbol").unique().to_pylist():
             if symbol:
                 self._symbols.setdefault(symbol)
@@ -203,6 +217,20 @@ class RecordingWriter:
         except OSError:
             self._part.rename(self.path)  # a file system without links
         sync_folder(self.path.parent)
+
+
+def _table(items: list[Frame | Trades]) -> pa.Table:
+    pieces: list[pa.Table] = []
+    single: list[Frame] = []
+    for item in items:
+        if isinstance(item, Frame):
+            single.append(item)
+            continue
+        pieces += [to_table(single), trades_table(item)] if single else [trades_table(item)]
+        single = []
+    if single:
+        pieces.append(to_table(single))
+    return pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
 
 
 def _refusal(cause: OSError) -> str:

@@ -2,7 +2,9 @@
 
 files     plain, gzip or zip, line by line
 lines     raw captures: the exchange's own bytes
-trades    normalised trades: rendered frames
+archive   files of the public archive, by the block
+trades    other normalised trades
+rendered  what both become: frames in the spot layout
 synth     markets by a seeded model
 """
 
@@ -10,10 +12,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import RecordingError, UsageError
+from harness.frames.trades import Trades
 from harness.sources import files, lines, trades
 from harness.sources.capture import Capture, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.frames import Frame
 
 __all__ = ["Capture", "Tally", "import_file"]
 
@@ -23,6 +32,10 @@ _LINES = {
     "bare frames": lines.bare,
     "JSON lines": lines.entries,
 }
+
+
+_NS_END = 2**63
+_INT32_END = 2**31
 
 
 def import_file(path: str | Path, *, symbol: str | None = None) -> Capture:
@@ -43,15 +56,29 @@ def import_file(path: str | Path, *, symbol: str | None = None) -> Capture:
     tally = Tally()
     if kind in _LINES:
         endpoint = start.split()[0].decode("utf-8", "replace") if start.startswith((b"ws://", b"wss://")) else ""
-        frames = _LINES[kind](path, tally)
-        return Capture(path, kind=kind, raw=True, endpoint=endpoint, frames=frames, tally=tally)
+        pieces = _holding(path, _LINES[kind](path, tally))
+        return Capture(path, kind=kind, raw=True, endpoint=endpoint, pieces=pieces, tally=tally)
     chosen = symbol or trades.symbol_of(path) or _symbol_inside(start)
     if not chosen:
         raise UsageError(f"{path}: the file does not say which symbol it is; give --symbol")
     if "," in chosen and kind != "normalised events":
         raise UsageError(f"{path}: holds trades of one symbol; --symbol {chosen} names several")
-    frames = trades.NORMALISED[kind](path, tally, chosen.upper())
-    return Capture(path, kind=kind, raw=False, endpoint="", frames=frames, tally=tally)
+    pieces = _holding(path, trades.NORMALISED[kind](path, tally, chosen.upper()))
+    return Capture(path, kind=kind, raw=False, endpoint="", pieces=pieces, tally=tally)
+
+
+def _holding(path: Path, pieces: Iterator[Frame | Trades]) -> Iterator[Frame | Trades]:
+    # What the columns of a recording do not hold is the file's mistake, and found where its place is known.
+    number = 0
+    for piece in pieces:
+        number += 1
+        if isinstance(piece, Trades):
+            number += len(piece) - 1
+        elif max(piece.received_at_ns, piece.monotonic_ns) >= _NS_END:
+            raise RecordingError(path, f"frame {number}: its time is after 2262, where nanoseconds of 64 bits end")
+        elif max(piece.connection, piece.close_code or 0) >= _INT32_END:
+            raise RecordingError(path, f"frame {number}: its connection or close code has more than 32 bits")
+        yield piece
 
 
 def _symbol_inside(start: bytes) -> str | None:

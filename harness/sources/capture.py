@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.frames import Frame
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness.frames import Frame
+    from harness.frames.trades import Trades
 
 
 class Tally:
@@ -42,16 +44,25 @@ class Capture:
         kind: what it is, in words.
         raw: the frames are the bytes that the exchange sent; False where they were rendered from columns.
         endpoint: where they came from, as far as the file says.
-        frames: the frames, in the order of the file; read once.
+        pieces: the frames, in the order of the file, some of them in columns; read once.
         tally: filled while the frames are read.
     """
 
     def __init__(
-        self, path: Path, *, kind: str, raw: bool, endpoint: str, frames: Iterator[Frame], tally: Tally
+        self, path: Path, *, kind: str, raw: bool, endpoint: str, pieces: Iterator[Frame | Trades], tally: Tally
     ) -> None:
         self.path = path
         self.kind = kind
         self.raw = raw
         self.endpoint = endpoint
-        self.frames = frames
+        self.pieces = pieces
         self.tally = tally
+
+    @property
+    def frames(self) -> Iterator[Frame]:
+        """The frames, each by itself; read once."""
+        for piece in self.pieces:
+            if isinstance(piece, Frame):
+                yield piece
+            else:
+                yield from piece.frames()

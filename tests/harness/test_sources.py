@@ -130,6 +130,38 @@ def test_a_bad_row_is_named(tmp_path):
         list(import_file(path).frames)
 
 
+EVENT = '[{"Item":{"Ok":{"time_exchange":"%s","time_received":"%s","instrument":0,"kind":{"Trade":%s}}}}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("BTCUSDT-a.csv", "1,1.0,1.0,1,1,9223372036854776,True,True", "frame 1: its time is after 2262"),
+        ("a.txt", f"1618677448.5: {FRAME}\n99999999999.5: {FRAME}", "frame 2: its time is after 2262"),
+        ("a.txt", f"9999999999999999999 {FRAME}", "frame 1: its time is after 2262"),
+        ("BTCUSDT.csv", f"timestamp,price,quantity,side,tradeId\n{2**60},1.0,1.0,buy,1", "frame 1: its time is after"),
+        (
+            "a.jsonl",
+            '{"raw":"{}","received_at_ns":1,"connection":99999999999}',
+            "frame 1: its connection or close code",
+        ),
+        (
+            "a.jsonl",
+            '{"raw":"{}","received_at_ns":1,"close_code":99999999999}',
+            "frame 1: its connection or close code",
+        ),
+        ("a.json", '[{"a":1,"p":"abc","q":"1.0","f":1,"l":1,"T":1,"m":true}]', "item 1: price 'abc' or quantity '1.0'"),
+        ("a.json", EVENT % ("now", "now", '{"id":1,"price":1,"amount":2,"side":"Buy"}'), "'now' is no instant in UTC"),
+        ("a.json", EVENT % (*("2024-01-01T00:00:00Z",) * 2, '{"id":1,"side":"Buy"}'), "KeyError: 'price'"),
+    ],
+)
+def test_what_no_recording_can_hold_is_one_sentence_that_names_the_place(tmp_path, name, text, words):
+    with pytest.raises(RecordingError) as caught:
+        list(import_file(saved(tmp_path, name, text), symbol="BTCUSDT").frames)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_receive_times_keep_their_digits(tmp_path):
     path = saved(
         tmp_path, "a.txt", f"wss://x/stream?streams=a\n1618677448.110592: {FRAME}\n\n1618677448.5: {FRAME}\nnonsense\n"
