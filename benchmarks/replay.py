@@ -5,7 +5,10 @@
 Server and client are processes of their own, on a core each where the system lets us choose. Every contender runs once
 per round, in turn, so that whatever else the machine does meets all of them; a ratio is taken inside a round, and the
 median of the rounds is shown with the best and the worst. Beside the rates by the clock stand those by the server's
-CPU: where other work shares the cores, they are the steadier ones. Each line ends with its target.
+CPU: where other work shares the cores, they are the steadier ones. Each line ends with its target, if it has one.
+
+What is called rendered is kept in memory from the start, as are the raw socket's bytes. What comes from columns is read
+from a tape longer than everything that a replay keeps, over and over: each lap decodes its Parquet again.
 
 tardis-machine is no contender: the npm registry has no package of that name, and its sources want a Node and a
 tardis-dev of their own.
@@ -46,16 +49,21 @@ def frames_of(recording):
     return [wire.frame(wire.TEXT, payload) for payload in timeline.payloads(0, len(timeline))]
 
 
-def serve_raw(recording):
+def serve_raw(recording, *, tls=False):
     """The limit: one socket, prepared bytes, sendall."""
+    from harness.actions import Tls
     from harness.exchange import wire
+    from harness.transports.authority import Authority
 
     data = b"".join(frames_of(recording))
     blobs = [data[start : start + BLOB_BYTES] for start in range(0, len(data), BLOB_BYTES)]
+    authority = Authority() if tls else None
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
+        print(listener.getsockname()[1], authority.cafile if authority else "", flush=True)
         while True:
             sock, _ = listener.accept()
+            if authority:
+                sock = authority.context(Tls()).wrap_socket(sock, server_side=True)
             key = re.search(rb"(?i)sec-websocket-key: *(\S+)", sock.recv(65536))[1]
             head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             try:
@@ -272,15 +280,16 @@ def cpu_seconds(pid):
 def interleaved(rounds, contenders):
     """Rates of each contender in each round."""
     rates = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, (server, client, python) in contenders.items():
-            rates[name].append(measure(server, client, python))
+    for number in range(rounds):
+        # Every other round backwards, so that nobody always follows the same one.
+        for name in list(contenders)[:: -1 if number % 2 else 1]:
+            rates[name].append(measure(*contenders[name]))
             print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return rates
 
 
-def ratio(rates, one, other, target):
+def ratio(rates, one, other, target=0):
     """Median of the rounds, the best and the worst, by the clock and by the server's CPU; and whether it is enough."""
     pairs = list(zip(rates[one], rates[other], strict=True))
     each = sorted(a[0] / b[0] for a, b in pairs)
@@ -289,25 +298,28 @@ def ratio(rates, one, other, target):
     spent = sorted(a[1] / b[1] for a, b in pairs if a[1] and b[1])
     if spent:
         text += f"   by CPU {statistics.median(spent):.2f} ({spent[0]:.2f} to {spent[-1]:.2f})"
-    return f"{text}   target {target:g}: {'met' if median >= target else 'missed'}"
+    return f"{text}   target {target:g}: {'met' if median >= target else 'missed'}" if target else text
 
 
 def make_recordings(folder, frames):
-    """A market in typed columns, and one with a key more, which must be kept as raw bytes."""
+    """A market in typed columns; a longer one; and a long one with a key more, which must be kept as raw bytes."""
     import msgspec
 
     from harness.recording import RecordingWriter
+    from harness.recording.format import ROW_GROUP
+    from harness.recording.tape import GROUPS_HELD, HELD_BYTES
     from harness.sources import synth
 
-    typed, raw = folder / "typed.parquet", folder / "raw.parquet"
-    for path, change in [(typed, None), (raw, b',"x":1}')]:
+    short, typed, raw = folder / "short.parquet", folder / "typed.parquet", folder / "raw.parquet"
+    long = max(frames, 2 * GROUPS_HELD * ROW_GROUP, HELD_BYTES // 128)
+    for path, count, change in [(short, frames, None), (typed, long, None), (raw, long, b',"x":1}')]:
         writer = RecordingWriter(path, source="synthetic")
         writer.write(
             frame if change is None else msgspec.structs.replace(frame, data=re.sub(rb"\}$", change, frame.data))
-            for frame in synth.make("normal", "BTCUSDT", frames=frames, seed=1)
+            for frame in synth.make("normal", "BTCUSDT", frames=count, seed=1)
         )
         writer.close()
-    return typed, raw
+    return short, typed, raw
 
 
 def lateness(recording, speed, seconds):
@@ -359,23 +371,27 @@ def main():
     parser.add_argument("--fan-out", type=int, default=1000, help="0 leaves fan-out and pacing out")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        typed, raw = make_recordings(Path(folder), args.frames)
+        short, typed, raw = make_recordings(Path(folder), args.frames)
         seconds = str(args.seconds)
         reader = (["read", "{port}", seconds], sys.executable)
+        secure_reader = (["read", "{port}", seconds, "{cafile}"], sys.executable)
         contenders = {
-            "websockets": (("websockets", typed), *reader),
-            "raw socket": (("raw", typed), *reader),
-            "rendered": (("harness", typed), *reader),
+            "websockets": (("websockets", short), *reader),
+            "raw socket": (("raw", short), *reader),
+            "rendered": (("harness", short), *reader),
             "raw column": (("harness-uncached", raw), *reader),
             "typed columns": (("harness-uncached", typed), *reader),
-            "wss": (("harness-tls", typed), ["read", "{port}", seconds, "{cafile}"], sys.executable),
+            "raw TLS": (("raw-tls", short), *secure_reader),
+            "wss": (("harness-tls", short), *secure_reader),
         }
         if args.picows:
             pico = (["-c", PICOWS, "{port}", seconds], args.picows)
+            secure_pico = (["-c", PICOWS, "{port}", seconds, "{cafile}"], args.picows)
             contenders |= {
-                "picows raw": (("raw", typed), *pico),
-                "picows": (("harness", typed), *pico),
-                "picows wss": (("harness-tls", typed), ["-c", PICOWS, "{port}", seconds, "{cafile}"], args.picows),
+                "picows raw": (("raw", short), *pico),
+                "picows": (("harness", short), *pico),
+                "picows raw TLS": (("raw-tls", short), *secure_pico),
+                "picows wss": (("harness-tls", short), *secure_pico),
             }
         rates = interleaved(args.rounds, contenders)
         print(
@@ -387,17 +403,20 @@ def main():
         for name, target in {"rendered": 0.7, "raw column": 0.3, "typed columns": 0.18}.items():
             print(f"replay, {name:14} / raw socket           {ratio(rates, name, 'raw socket', target)}")
         print(f"wss / ws, byte counter                        {ratio(rates, 'wss', 'rendered', 0.9)}")
+        print(f"  the same of raw sockets: what the peer can  {ratio(rates, 'raw TLS', 'raw socket')}")
+        print(f"wss / raw TLS socket, byte counter            {ratio(rates, 'wss', 'raw TLS')}")
         if args.picows:
             print(f"picows fed by us / by a raw socket            {ratio(rates, 'picows', 'picows raw', 0.95)}")
             print(f"wss / ws, picows                              {ratio(rates, 'picows wss', 'picows', 0.9)}")
+            print(f"  the same of raw sockets: what the peer can  {ratio(rates, 'picows raw TLS', 'picows raw')}")
         for count in sorted({100, args.fan_out}) if args.fan_out else ():
             many = (["read-many", "{port}", seconds, str(count)], sys.executable)
             fan = interleaved(
-                min(3, args.rounds), {"broadcast": (("broadcast", typed), *many), "ours": (("harness", typed), *many)}
+                min(3, args.rounds), {"broadcast": (("broadcast", short), *many), "ours": (("harness", short), *many)}
             )
             print(f"fan-out to {count:5} / websockets.broadcast     {ratio(fan, 'ours', 'broadcast', 50)}")
         for speed in (1.0, 10.0) if args.fan_out else ():
-            count, p50, p99, worst = lateness(typed, speed, 6 * args.seconds)
+            count, p50, p99, worst = lateness(short, speed, 6 * args.seconds)
             told = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, worst {worst:.2f} ms"
             print(
                 f"lateness at {speed:g}x, {count} frames: {told}   target p99 2 ms: {'met' if p99 <= 2 else 'missed'}"
@@ -406,6 +425,7 @@ def main():
 
 SERVERS = {
     "raw": serve_raw,
+    "raw-tls": lambda recording: serve_raw(recording, tls=True),
     "websockets": serve_websockets,
     "broadcast": lambda recording: serve_websockets(recording, broadcast=True),
     "harness": serve_harness,
