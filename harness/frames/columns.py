@@ -36,7 +36,7 @@ NUMBER_MAX = 2**63
 MICROSECONDS = 10**15
 """Times beyond the year 33658 are microseconds: nothing that a column of milliseconds holds."""
 BLANK = b"\xff"
-CHUNK = 8192
+CHUNK = 4096
 """Rows rendered at once: the matrix stays in the cache."""
 
 
@@ -266,12 +266,13 @@ class _Sheet:
     """
     A matrix of characters that grows to the right, one row per frame.
 
-    Characters to be struck out are `BLANK`, which no UTF-8 text contains.
+    Characters to be struck out are `BLANK`, which no UTF-8 text contains. A part that is not the same for all rows is
+    an array of cells, so that it is laid into the sheet a cell at a time and not character by character.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._parts: list[NDArray[np.uint8] | bytes] = []
+        self._parts: list[NDArray[np.void] | bytes] = []
         self._length: Int64 = np.zeros(rows, dtype=np.int64)
         self._constant = 0
 
@@ -284,41 +285,57 @@ class _Sheet:
         if len(words) == 1:
             return self.text(words[0])
         width = max(map(len, words))
-        table = np.frombuffer(b"".join(word.ljust(width, BLANK) for word in words), dtype=np.uint8)
-        self._parts.append(table.reshape(len(words), width)[codes])
+        cells = np.frombuffer(b"".join(word.ljust(width, BLANK) for word in words), dtype=f"V{width}")
+        self._parts.append(cells[codes])
         self._length += np.array([len(word) for word in words], dtype=np.int64)[codes]
         return self
 
     def number(self, values: Int64) -> _Sheet:
-        least, most = len(str(int(values.min()))), len(str(int(values.max())))
-        matrix = _digits(values, -(-most // 4))[:, -most:]
-        if least == most:
-            self._constant += most
+        least, most = int(values.min()), int(values.max())
+        for quads in (1, 2):
+            # Times and ids of neighbours have their first digits in common: those are text.
+            power = 10_000**quads
+            shared = most // power
+            if 0 < shared == least // power:
+                return self.text(b"%d" % shared).filled(values - shared * power, quads)
+        fewest, widest = len(str(least)), len(str(most))
+        matrix = _digits(values, -(-widest // 4))[:, -widest:]
+        if fewest == widest:
+            self._constant += widest
         else:
             size = np.searchsorted(_POWERS, values, side="right") + 1
-            unused = most - least
+            unused = widest - fewest
             # Only the first few digits can be leading zeros.
-            matrix[:, :unused][np.arange(unused) < (most - size)[:, None]] = BLANK[0]
+            matrix[:, :unused][np.arange(unused) < (widest - size)[:, None]] = BLANK[0]
             self._length += size
-        self._parts.append(matrix)
+        self._parts.append(_cells(matrix))
+        return self
+
+    def filled(self, values: Int64, quads: int) -> _Sheet:
+        self._parts.append(_cells(_digits(values, quads)))
+        self._constant += 4 * quads
         return self
 
     def decimal(self, values: Int64) -> _Sheet:
         whole = values // SCALE
-        self.number(whole).text(b".")
-        self._parts.append(_digits(values - whole * SCALE, 2))
-        self._constant += 8
-        return self
+        return self.number(whole).text(b".").filled(values - whole * SCALE, 2)
 
     def struck(self) -> tuple[bytes, Int64]:
-        ends = np.cumsum([len(part) if isinstance(part, bytes) else part.shape[1] for part in self._parts])
-        sheet = np.empty((self._rows, int(ends[-1])), dtype=np.uint8)
-        constant = b"".join(part if isinstance(part, bytes) else bytes(part.shape[1]) for part in self._parts)
-        sheet[:] = np.frombuffer(constant, dtype=np.uint8)
-        for part, end in zip(self._parts, ends.tolist(), strict=True):
+        row = b"".join(part if isinstance(part, bytes) else bytes(part.itemsize) for part in self._parts)
+        sheet = np.empty((self._rows, len(row)), dtype=np.uint8)
+        sheet[:] = np.frombuffer(row, dtype=np.uint8)
+        end = 0
+        for part in self._parts:
+            begin, end = end, end + (len(part) if isinstance(part, bytes) else part.itemsize)
             if not isinstance(part, bytes):
-                sheet[:, end - part.shape[1] : end] = part
-        return sheet.tobytes().translate(None, BLANK), self._length + self._constant
+                sheet[:, begin:end].view(part.dtype)[:, 0] = part
+        # Blanks are few, so looking for them leaves whole runs to be copied; translate() would look at every byte.
+        return sheet.tobytes().replace(BLANK, b""), self._length + self._constant
+
+
+def _cells(matrix: NDArray[np.uint8]) -> NDArray[np.void]:
+    """The rows of a matrix as one item each."""
+    return np.ascontiguousarray(matrix).view(f"V{matrix.shape[1]}")[:, 0]
 
 
 def _digits(values: Int64, quads: int) -> NDArray[np.uint8]:

@@ -75,6 +75,17 @@ def test_columns_render_to_the_bytes_they_were_read_from_or_to_other_bytes_that_
         assert blob[offsets[number] : offsets[number + 1]] == (wrap(stream, expected) if stream else expected)
 
 
+@pytest.mark.parametrize("edge", [1, 10, 9_999, 10_000, 10_001, 10**8, 123 * 10**8, 10**12, 2**63 - 2])
+@pytest.mark.parametrize("distances", [(0,), (0, 1), (-1, 0, 1), (0, 9_999), (-1, 100_000_000), (-1, 10_000)])
+def test_numbers_that_share_their_first_digits_come_back_as_those_that_do_not(edge, distances):
+    numbers = [min(edge + distance, 2**63 - 1) for distance in distances]
+    columns = read([SPOT.replace(b"15683430", b"%d" % number) for number in numbers])
+    blob, offsets = render(columns)
+    assert [blob[a:b] for a, b in itertools.pairwise(offsets.tolist())] == [
+        SPOT.replace(b"15683430", b"%d" % number) for number in numbers
+    ]
+
+
 @given(st.lists(agg_trades(), min_size=1, max_size=30))
 def test_canonical_trades_come_back_byte_for_byte(frames):
     columns = read(frames)
