@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PUMP_BYTES = 256 * 1024
 """What one connection produces before the others get their turn."""
-STEP_FRAMES = 4 * BLOCK_FRAMES
 FRAME_BYTES = 200
 """A usual frame, for estimates."""
 
@@ -147,7 +146,7 @@ class Player:
         produced = 0
         while self._cursor is not None and self._line.writable and produced < PUMP_BYTES:
             cursor = self._cursor
-            step = cursor.take(exchange.in_lap_ns(running, self._lap), STEP_FRAMES - cursor.next_frame % BLOCK_FRAMES)
+            step = cursor.take(exchange.in_lap_ns(running, self._lap), BLOCK_FRAMES - cursor.next_frame % BLOCK_FRAMES)
             if step is None:
                 if not cursor.ended or not self._begin_lap():
                     return
