@@ -122,13 +122,13 @@ class Content(NamedTuple):
             The bytes, and the offsets of the starts of the rows and of the end.
         """
         typed = self.typed[first:last]
-        raw_blob, raw_offsets = _binary(self.raw.slice(first, last - first), room)
-        if not typed.any():
-            return raw_blob, raw_offsets
         rows = np.flatnonzero(typed)
         blob, offsets = render(self.columns, rows + first, room=room)
         if len(rows) == len(typed):
             return blob, offsets
+        raw_blob, raw_offsets = _binary(self.raw.slice(first, last - first), room)
+        if not len(rows):
+            return raw_blob, raw_offsets
         sizes = np.diff(raw_offsets)
         sizes[rows] = np.diff(offsets)
         starts = np.zeros(len(typed) + 1, dtype=np.int64)

@@ -266,6 +266,13 @@ def _backfilled_at(
     return np.where(backfilled & (event_ms >= 0), event_ms * NS_PER_MS + usual, at_ns)
 
 
+class _Group(NamedTuple):
+    content: Content
+    """Without streams, as payloads are."""
+    wrapped: NDArray[np.bool_]
+    """Rows that were received with one."""
+
+
 class _Store:
     """
     Payloads by blocks of rows, the last used ones kept; row groups are read when a block of theirs is asked for.
@@ -282,7 +289,7 @@ class _Store:
         self._offset_ms = offset_ms
         self._blocks: OrderedDict[int, Packed] = OrderedDict()
         self._held_bytes = 0
-        self._contents: OrderedDict[int, Content] = OrderedDict()
+        self._contents: OrderedDict[int, _Group] = OrderedDict()
 
     def moved(self, offset_ms: int) -> _Store:
         """The same payloads with other times."""
@@ -311,13 +318,13 @@ class _Store:
             self._blocks.move_to_end(number)
             return held
         group, first = divmod(number * BLOCK_ROWS, 1 << 32)
-        content = self._content(group)
+        content, wrapped = self._content(group)
         last = min(first + BLOCK_ROWS, len(content.typed))
         block = Packed(*content.render(first, last, ROOM))
         raw = np.flatnonzero(~content.typed[first:last])
-        # Rendered without a stream, typed rows are unwrapped already; and only wrappers hold this word.
-        if len(raw) and b'"stream"' in block.block:
-            block = _changed(block, raw, lambda payload: split_wrapped(payload)[1])
+        # Rendered without a stream, typed rows are unwrapped already.
+        if len(rows := raw[wrapped[first:last][raw]]):
+            block = _changed(block, rows, lambda payload: split_wrapped(payload)[1])
         if len(raw) == len(block):
             block = Packed(move_times(block.block, self._offset_ms), block.offsets)  # no payload changes its length
         elif len(raw):
@@ -328,22 +335,28 @@ class _Store:
             self._held_bytes -= len(self._blocks.popitem(last=False)[1].block)
         return block
 
-    def _content(self, group: int) -> Content:
-        content = self._contents.get(group)
-        if content is not None:
+    def _content(self, group: int) -> _Group:
+        held = self._contents.get(group)
+        if held is not None:
             self._contents.move_to_end(group)
-            return content
+            return held
         part, number = self._groups[group]
-        table = part.read(number, _CONTENT)
-        place = table.schema.get_field_index("stream")
-        nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
-        content = content_of(table.set_column(place, table.schema.field(place), nulls))
+        table = part.read(number, ["stream", "raw"])
+        stream, raw = one(table, "stream"), one(table, "raw")
+        if raw.null_count:
+            table = part.read(number, _CONTENT)
+            place = table.schema.get_field_index("stream")
+            nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
+            content = content_of(table.set_column(place, table.schema.field(place), nulls))
+        else:
+            # No row is in the columns: they need not be read.
+            content = Content(columns.read(()), np.zeros(len(raw), dtype=np.bool_), raw)
         if self._offset_ms:
             content = content._replace(columns=columns.move_times(content.columns, self._offset_ms))
-        self._contents[group] = content
+        self._contents[group] = held = _Group(content, np.asarray(stream.is_valid()))
         while len(self._contents) > GROUPS_HELD:
             self._contents.popitem(last=False)
-        return content
+        return held
 
 
 def _changed(block: Packed, rows: NDArray[np.intp], change: Callable[[bytes], bytes]) -> Packed:
