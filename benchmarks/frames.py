@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from harness.exchange import wire
 from harness.frames import Frame, parse_agg_trade
 from harness.frames.columns import read, read_proven, render
-from harness.frames.packed import ROOM, Packed
 from harness.recording.table import content_of, to_table
 from harness.sources import synth
 
@@ -75,7 +74,7 @@ def main() -> int:
         return b"".join(wire.header(wire.TEXT, len(payload)) + payload for payload in loop())
 
     def framed() -> memoryview:
-        block, _ = wire.texts(Packed(*content_of(table).render(0, table.num_rows, ROOM)))
+        block, _ = wire.texts(content_of(table).pack(0, table.num_rows))
         return block
 
     table = to_table(rows)

@@ -171,14 +171,10 @@ def texts(payloads: Packed, *, rsv1: bool = False) -> tuple[memoryview, NDArray[
         payloads: of whole messages.
         rsv1: they are compressed.
     """
-    sizes = payloads.sizes
-    if len(sizes) and sizes.min() >= 126 and sizes.max() < 65536:
-        # The room before each payload is as long as its header, which is written as one number.
-        block = bytearray(payloads.span())
-        heads = np.ndarray((len(block) - ROOM + 1,), dtype=">u4", buffer=block, strides=(1,))
-        empty = int.from_bytes(header(TEXT, 0xFFFF, rsv1=rsv1), "big") - 0xFFFF
-        heads[payloads.offsets[:-1] - payloads.offsets[0]] = empty + sizes
-        return memoryview(block).toreadonly(), sizes + ROOM
+    if not rsv1:
+        payloads = payloads.with_heads()
+        if payloads.headed:
+            return payloads.span(), payloads.sizes + ROOM
     framed = [header(TEXT, len(payload), rsv1=rsv1) + payload for payload in payloads]
     return memoryview(b"".join(framed)), np.fromiter(map(len, framed), dtype=np.int64, count=len(framed))
 

@@ -2,6 +2,8 @@
 
 room {"e":"aggTrade",...} room {"e":"aggTrade",...} room ...
 ^ offsets[0]              ^ offsets[1]              ^ offsets[2]
+
+In a headed block the room holds the header of a text frame, so that the block is what goes out: nothing is copied.
 """
 
 from __future__ import annotations
@@ -21,7 +23,21 @@ if TYPE_CHECKING:
 
 ROOM = 4
 """Bytes before each payload: the header of a WebSocket frame of 126 to 65535 bytes, which is nearly every one."""
+SIZES = range(126, 1 << 16)
+"""Of payloads whose header is as long as the room."""
 _ROOM = bytes(ROOM)
+_HEAD = 0x81_7E_00_00
+"""A whole text frame, unmasked, whose length follows in 16 bits (RFC 6455, section 5.2)."""
+
+
+def fits(sizes: Int64) -> bool:
+    """Whether the headers of all payloads are as long as the room."""
+    return bool(len(sizes)) and int(sizes.min()) in SIZES and int(sizes.max()) in SIZES
+
+
+def heads(sizes: Int64) -> NDArray[np.uint32]:
+    """Headers of text frames of payloads that fit, in the order of bytes on the wire."""
+    return (sizes + _HEAD).astype(">u4")
 
 
 class Packed(Sequence[bytes]):
@@ -34,13 +50,15 @@ class Packed(Sequence[bytes]):
     Args:
         block: before each payload `ROOM` bytes of anything.
         offsets: where the room of each begins, and where the last one ends; one more than payloads.
+        headed: the room of each holds its header.
     """
 
-    __slots__ = ("block", "offsets")
+    __slots__ = ("block", "headed", "offsets")
 
-    def __init__(self, block: bytes, offsets: Int64) -> None:
+    def __init__(self, block: bytes | memoryview, offsets: Int64, *, headed: bool = False) -> None:
         self.block = block
         self.offsets = offsets
+        self.headed = headed
 
     @classmethod
     def of(cls, payloads: Sequence[bytes]) -> Packed:
@@ -59,7 +77,19 @@ class Packed(Sequence[bytes]):
             return parts[0]
         offsets = np.zeros(sum(map(len, parts)) + 1, dtype=np.int64)
         np.cumsum(np.concatenate([part.sizes for part in parts]) + ROOM, out=offsets[1:])
-        return cls(b"".join(part.span() for part in parts), offsets)
+        block = b"".join(part.span() for part in parts)
+        return cls(block, offsets, headed=all(part.headed for part in parts))
+
+    def with_heads(self) -> Packed:
+        """The same with the header of each in its room, if all of them fit."""
+        sizes = self.sizes
+        if self.headed or not fits(sizes):
+            return self
+        block, offsets = bytearray(self.span()), self.offsets - self.offsets[0]
+        # One number each, at any byte.
+        rooms = np.ndarray((len(block) - ROOM + 1,), dtype=">u4", buffer=block, strides=(1,))
+        rooms[offsets[:-1]] = heads(sizes)
+        return Packed(memoryview(block).toreadonly(), offsets, headed=True)
 
     @property
     def sizes(self) -> Int64:
@@ -87,13 +117,13 @@ class Packed(Sequence[bytes]):
             first, last, step = index.indices(len(self))
             if step != 1:
                 return Packed.of(list(self)[index])
-            return Packed(self.block, self.offsets[first : max(first, last) + 1])
+            return Packed(self.block, self.offsets[first : max(first, last) + 1], headed=self.headed)
         index = range(len(self))[index]
-        return self.block[self.offsets[index] + ROOM : self.offsets[index + 1]]
+        return bytes(self.block[self.offsets[index] + ROOM : self.offsets[index + 1]])
 
     def __iter__(self) -> Iterator[bytes]:
         block = self.block
-        return (block[first + ROOM : last] for first, last in pairwise(self.offsets.tolist()))
+        return (bytes(block[first + ROOM : last]) for first, last in pairwise(self.offsets.tolist()))
 
 
 def size_bytes(payloads: Sequence[bytes]) -> int:

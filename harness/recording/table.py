@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from harness.frames import DATA_KINDS, Frame
 from harness.frames.columns import NO_STREAM, TradeColumns, read_proven, render
+from harness.frames.packed import ROOM, Packed, fits, heads
 from harness.recording.format import DECIMAL, MILLISECONDS, SCHEMA
 
 if TYPE_CHECKING:
@@ -108,6 +109,12 @@ class Content(NamedTuple):
     """Rows that the columns give back."""
     raw: Any
     """An array of bytes: the other rows."""
+
+    def pack(self, first: int, last: int) -> Packed:
+        """Return the exact bytes of the rows `first` to `last`, exclusive, as payloads; headed if their sizes allow."""
+        if not self.typed[first:last].any():
+            return _packed(self.raw.slice(first, last - first))
+        return Packed(*self.render(first, last, ROOM)).with_heads()
 
     def render(self, first: int, last: int, room: int = 0) -> tuple[bytes, NDArray[np.int64]]:
         """
@@ -216,7 +223,10 @@ def columns_of(table: pa.Table) -> TradeColumns:
 
 def one(table: pa.Table, name: str) -> Any:
     """A column as one array."""
-    column = table.column(name).combine_chunks()
+    column = table.column(name)
+    if column.num_chunks == 1:
+        return column.chunk(0)  # as it is; combining would copy it
+    column = column.combine_chunks()
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
@@ -238,6 +248,20 @@ def decoded(array: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.
         array = array.dictionary_encode()
     codes = np.asarray(pc.fill_null(array.indices, 0)).astype(np.int32)
     return tuple(array.dictionary.to_pylist()) or ("",), codes, np.asarray(array.is_valid())
+
+
+def _packed(array: Any) -> Packed:
+    array = pc.fill_null(array, b"")
+    sizes = np.asarray(pc.binary_length(array)).astype(np.int64)
+    if not fits(sizes):
+        return Packed(*_binary(array, ROOM))
+    # The header goes in with the room, in the one copy that must be made.
+    starts = np.arange(0, ROOM * (len(sizes) + 1), ROOM, dtype=np.int32)
+    before = pa.Array.from_buffers(pa.binary(), len(sizes), [None, pa.py_buffer(starts), pa.py_buffer(heads(sizes))])
+    joined = pc.binary_join_element_wise(before, array, b"")
+    _, offsets, block = joined.buffers()
+    places = np.frombuffer(offsets, dtype=np.int32, count=len(sizes) + 1).astype(np.int64)
+    return Packed(memoryview(block).cast("B"), places, headed=True)
 
 
 def _binary(array: Any, room: int) -> tuple[bytes, NDArray[np.int64]]:

@@ -320,14 +320,18 @@ class _Store:
         group, first = divmod(number * BLOCK_ROWS, 1 << 32)
         content, wrapped = self._content(group)
         last = min(first + BLOCK_ROWS, len(content.typed))
-        block = Packed(*content.render(first, last, ROOM))
         raw = np.flatnonzero(~content.typed[first:last])
+        is_moved = bool(self._offset_ms and len(raw))
+        # Where times are searched for, the room is searched too: a header there might look like the beginning of one.
+        block = Packed(*content.render(first, last, ROOM)) if is_moved else content.pack(first, last)
         # Rendered without a stream, typed rows are unwrapped already.
         if len(rows := raw[wrapped[first:last][raw]]):
             block = _changed(block, rows, lambda payload: split_wrapped(payload)[1])
-        if len(raw) == len(block):
-            block = Packed(move_times(block.block, self._offset_ms), block.offsets)  # no payload changes its length
-        elif len(raw):
+        if is_moved and len(raw) == len(block):
+            block = Packed(
+                move_times(bytes(block.block), self._offset_ms), block.offsets
+            )  # no payload changes its length
+        elif is_moved:
             block = _changed(block, raw, lambda payload: move_times(payload, self._offset_ms))
         self._blocks[number] = block
         self._held_bytes += len(block.block)

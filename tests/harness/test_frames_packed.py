@@ -37,6 +37,17 @@ def test_frames_of_many_are_the_frames_of_each(some, squeezed, cut):
     assert (bytes(framed), sizes.tolist()) == (b"".join(each), list(map(len, each)))
 
 
+@given(payloads | st.lists(st.binary(min_size=126, max_size=300), max_size=12), st.slices(12))
+def test_headers_in_the_room_leave_the_payloads_alone_and_need_no_copy(some, part):
+    headed = Packed.of(some).with_heads()
+    assert list(headed) == some
+    assert list(headed[part]) == some[part]
+    if headed.headed:
+        framed, sizes = wire.texts(headed)
+        assert bytes(framed) == bytes(headed.block) == b"".join(wire.frame(wire.TEXT, each) for each in some)
+        assert sizes.tolist() == [len(each) + ROOM for each in some]
+
+
 def test_a_payload_too_long_for_the_room_is_framed_all_the_same():
     long = bytes(70_000)
     framed, _ = wire.texts(Packed.of([long]))

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.clock import NS_PER_S
+from harness.exchange import wire
+from harness.exchange.tape import Shape, Tape
 from harness.frames import AggTrade, Frame, move_times, render_agg_trade, wrap
 from harness.recording import RecordingWriter, load_timeline
 from harness.recording.verify import verify
@@ -119,14 +121,20 @@ def _row_of(kind: str, mark: Mark, rows: list[Frame]) -> Frame:
     return next(row for row in rows if row.kind == kind and row.connection == mark.connection)
 
 
-@pytest.mark.parametrize("layouts", [["typed"], ["raw"], ["wrapped"], ["raw", "typed", "wrapped"]], ids="-".join)
-def test_times_move_alike_in_columns_and_in_raw_bytes(tmp_path, layouts):
-    """However a frame is kept, the tape moves its times as its bytes say, and takes the wrapper off."""
+@pytest.mark.parametrize(
+    "layouts",
+    [["typed"], ["raw"], ["wrapped"], ["raw", "typed", "wrapped"], ["short"], ["short", "raw"], ["short", "typed"]],
+    ids="-".join,
+)
+def test_frames_go_out_alike_from_columns_and_from_raw_bytes(tmp_path, layouts):
+    """However a frame is kept, the tape moves its times as its bytes say, takes the wrapper off, and frames it."""
     frames, plain = [], []
     for number in range(12):
         frame = trade(number, steady_s=number / 10, wall_s=number / 10)
         layout = layouts[number % len(layouts)]
         data = frame.data if layout == "typed" else frame.data[:-1] + b',"x":1}'
+        if layout == "short":
+            data = b'{"e":"trade","s":"BTCUSDT","T":1767512473000}'
         plain.append(data)
         frames.append(
             msgspec.structs.replace(frame, data=wrap("btcusdt@aggTrade", data) if layout == "wrapped" else data)
@@ -136,5 +144,9 @@ def test_times_move_alike_in_columns_and_in_raw_bytes(tmp_path, layouts):
     writer.close()
     timeline = load_timeline([tmp_path / "a.parquet"])
     assert list(timeline.payloads(0, 12)) == plain
-    assert list(timeline.retimed(5000).payloads(0, 12)) == [move_times(data, 5000) for data in plain]
-    assert move_times(plain[0], 5000) != plain[0]
+    moved = [move_times(data, 5000) for data in plain]
+    assert list(timeline.retimed(5000).payloads(0, 12)) == moved
+    assert moved[0] != plain[0]
+    for tape, payloads in [(timeline, plain), (timeline.retimed(5000), moved)]:
+        blocks = Tape(tape, 1).frames(3, 11, Shape())
+        assert b"".join(blocks) == b"".join(wire.frame(wire.TEXT, payload) for payload in payloads[3:11])
