@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PUMP_BYTES = 256 * 1024
 """What one connection produces before the others get their turn."""
+STEP_FRAMES = 2 * BLOCK_FRAMES
+"""Frames that are taken from the script at once: of usual ones, as many as one connection produces in its turn."""
 FRAME_BYTES = 200
 """A usual frame, for estimates."""
 
@@ -146,7 +148,7 @@ class Player:
         produced = 0
         while self._cursor is not None and self._line.writable and produced < PUMP_BYTES:
             cursor = self._cursor
-            step = cursor.take(exchange.in_lap_ns(running, self._lap), BLOCK_FRAMES - cursor.next_frame % BLOCK_FRAMES)
+            step = cursor.take(exchange.in_lap_ns(running, self._lap), STEP_FRAMES - cursor.next_frame % BLOCK_FRAMES)
             if step is None:
                 if not cursor.ended or not self._begin_lap():
                     return
