@@ -307,7 +307,7 @@ def make_recordings(folder, frames):
 
     from harness.recording import RecordingWriter
     from harness.recording.format import ROW_GROUP
-    from harness.recording.tape import GROUPS_HELD, HELD_BYTES
+    from harness.recording.store import GROUPS_HELD, HELD_BYTES
     from harness.sources import synth
 
     short, typed, raw = folder / "short.parquet", folder / "typed.parquet", folder / "raw.parquet"

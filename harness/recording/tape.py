@@ -1,25 +1,22 @@
-"""Recordings to a timeline: an index in memory, the payload bytes on disk until they are sent."""
+"""Recordings to a timeline: an index in memory, the payload bytes on disk until they are sent (see `store`)."""
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.clock import NS_PER_MS, NS_PER_S
 from harness.errors import RecordingError
-from harness.frames import columns, move_times, split_wrapped
-from harness.frames.packed import ROOM, Packed
 from harness.recording.reader import Recording
-from harness.recording.table import Content, content_of, decoded, numbers, one, to_payloads
+from harness.recording.store import Store
+from harness.recording.table import decoded, numbers, one, to_payloads
 from harness.timeline import NO_ID, Mark, Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,16 +25,6 @@ if TYPE_CHECKING:
 
 BACKFILLED = "backfilled"
 """`detail` of a trade that did not come over the wire."""
-BLOCK_ROWS = 4096
-"""Rows rendered at a time. Small, so that hundreds of recordings merged into one tape keep one block each."""
-HELD_BYTES = 128 << 20
-"""Payload bytes kept in memory: a replay reads forward, a reconnect near by."""
-GROUPS_HELD = 4
-"""Row groups kept as columns."""
-_CONTENT = [
-    "stream", "event_time", "symbol", "agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id",
-    "trade_time", "is_buyer_maker", "raw",
-]  # fmt: skip
 _INDEX = [
     "connection", "direction", "kind", "received_at", "monotonic_ns", "stream", "close_code", "detail", "event_time",
     "symbol", "agg_trade_id",
@@ -56,7 +43,7 @@ class _Rows(NamedTuple):
     ids: NDArray[np.int64]
     event_ms: NDArray[np.int64]
     place: NDArray[np.int64]
-    """Number of the row group among all, times 2**32, plus the row in it."""
+    """As in `Store`."""
 
 
 def load_timeline(places: Iterable[str | Path], symbols: Iterable[str] | None = None, *, from_ns: int = 0) -> Timeline:
@@ -227,7 +214,7 @@ class _Index:
             trade_ids=rows.ids[order],
             event_ms=event_ms,
             streams=tuple(self._codes),
-            store=_Store(self._groups, rows.place[order]),
+            store=Store(self._groups, rows.place[order]),
             start_ms=int(known[0]) if len(known) else int(at_ns[0]) // NS_PER_MS,
             marks=self._marks_of(at_ns, rows.place[order], is_cut=first > 0),
             names=names,
@@ -264,107 +251,3 @@ def _backfilled_at(
         return at_ns
     usual = int(np.median(at_ns[wire] - event_ms[wire] * NS_PER_MS))
     return np.where(backfilled & (event_ms >= 0), event_ms * NS_PER_MS + usual, at_ns)
-
-
-class _Group(NamedTuple):
-    content: Content
-    """Without streams, as payloads are."""
-    wrapped: NDArray[np.bool_]
-    """Rows that were received with one."""
-
-
-class _Store:
-    """
-    Payloads by blocks of rows, the last used ones kept; row groups are read when a block of theirs is asked for.
-
-    Args:
-        groups: all row groups.
-        place: of each frame, as in `_Rows`.
-        offset_ms: how far the times inside are moved.
-    """
-
-    def __init__(self, groups: list[tuple[Part, int]], place: NDArray[np.int64], offset_ms: int = 0) -> None:
-        self._groups = groups
-        self._place = place
-        self._offset_ms = offset_ms
-        self._blocks: OrderedDict[int, Packed] = OrderedDict()
-        self._held_bytes = 0
-        self._contents: OrderedDict[int, _Group] = OrderedDict()
-
-    def moved(self, offset_ms: int) -> _Store:
-        """The same payloads with other times."""
-        return _Store(self._groups, self._place, self._offset_ms + offset_ms)
-
-    def fetch(self, first: int, last: int) -> Packed:
-        places = self._place[first:last]
-        if not len(places):
-            return Packed.of(())
-        blocks = places // BLOCK_ROWS
-        rows = places % BLOCK_ROWS
-        edges = np.flatnonzero(np.diff(blocks)) + 1
-        parts = []
-        for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
-            block = self._block(int(blocks[start]))
-            one, other = int(rows[start]), int(rows[end - 1]) + 1
-            if other - one == end - start:
-                parts.append(block[one:other])
-            else:
-                parts.append(Packed.of([block[row] for row in rows[start:end].tolist()]))
-        return Packed.joined(parts)
-
-    def _block(self, number: int) -> Packed:
-        held = self._blocks.get(number)
-        if held is not None:
-            self._blocks.move_to_end(number)
-            return held
-        group, first = divmod(number * BLOCK_ROWS, 1 << 32)
-        content, wrapped = self._content(group)
-        last = min(first + BLOCK_ROWS, len(content.typed))
-        raw = np.flatnonzero(~content.typed[first:last])
-        is_moved = bool(self._offset_ms and len(raw))
-        # Where times are searched for, the room is searched too: a header there might look like the beginning of one.
-        block = Packed(*content.render(first, last, ROOM)) if is_moved else content.pack(first, last)
-        # Rendered without a stream, typed rows are unwrapped already.
-        if len(rows := raw[wrapped[first:last][raw]]):
-            block = _changed(block, rows, lambda payload: split_wrapped(payload)[1])
-        if is_moved and len(raw) == len(block):
-            block = Packed(
-                move_times(bytes(block.block), self._offset_ms), block.offsets
-            )  # no payload changes its length
-        elif is_moved:
-            block = _changed(block, raw, lambda payload: move_times(payload, self._offset_ms))
-        self._blocks[number] = block
-        self._held_bytes += len(block.block)
-        while self._held_bytes > HELD_BYTES and len(self._blocks) > 1:
-            self._held_bytes -= len(self._blocks.popitem(last=False)[1].block)
-        return block
-
-    def _content(self, group: int) -> _Group:
-        held = self._contents.get(group)
-        if held is not None:
-            self._contents.move_to_end(group)
-            return held
-        part, number = self._groups[group]
-        table = part.read(number, ["stream", "raw"])
-        stream, raw = one(table, "stream"), one(table, "raw")
-        if raw.null_count:
-            table = part.read(number, _CONTENT)
-            place = table.schema.get_field_index("stream")
-            nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
-            content = content_of(table.set_column(place, table.schema.field(place), nulls))
-        else:
-            # No row is in the columns: they need not be read.
-            content = Content(columns.read(()), np.zeros(len(raw), dtype=np.bool_), raw)
-        if self._offset_ms:
-            content = content._replace(columns=columns.move_times(content.columns, self._offset_ms))
-        self._contents[group] = held = _Group(content, np.asarray(stream.is_valid()))
-        while len(self._contents) > GROUPS_HELD:
-            self._contents.popitem(last=False)
-        return held
-
-
-def _changed(block: Packed, rows: NDArray[np.intp], change: Callable[[bytes], bytes]) -> Packed:
-    payloads = list(block)
-    for row in rows.tolist():
-        payloads[row] = change(payloads[row])
-    return Packed.of(payloads)
