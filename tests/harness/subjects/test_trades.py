@@ -12,8 +12,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from harness.subjects.trades import read_call, read_item
+from harness.subjects.trades import is_symbol, read_call, read_item
 
 RAW = {
     "e": "aggTrade",
@@ -76,6 +78,54 @@ def test_every_shape_gives_the_same_trade(args, kwargs):
 def test_plain_arguments_are_read_by_the_names_of_the_parameters():
     (values,) = read_call(on_plain, ("BTCUSDT", 91350.1, 0.5, 7, 1790000000000, False), {})
     assert (values.trade_id, values.price, values.is_buyer_maker) == (7, "91350.1", False)
+
+
+def on_text(side, price, quantity, trade_id, iso_time, *, market="?"):
+    pass
+
+
+def test_prices_sides_and_times_in_text_are_no_symbol():
+    row = ("sell", "91350.10", "0.5", "7", "2026-09-21T14:13:20")
+    (values,) = read_call(on_text, row, {})
+    assert (values.symbol, values.trade_id, values.price, values.is_buyer_maker) == ("", 7, "91350.10", True)
+    assert read_call(on_text, row, {"market": "BTC/USDT"})[0].symbol == "BTC/USDT"
+
+
+def test_the_kind_of_an_event_is_no_symbol():
+    assert read_call(None, ("aggTrade", RAW), {})[0].symbol == "BTCUSDT"
+
+
+@given(st.floats() | st.decimals(allow_nan=False) | st.integers() | st.datetimes())
+def test_no_number_and_no_time_is_ever_a_symbol(value):
+    assert not is_symbol(str(value))
+
+
+def test_a_pair_handed_over_as_one_value_names_its_symbol():
+    bare = {key: value for key, value in RAW.items() if key != "s"}
+    assert read_call(None, (("ETHUSDT", bare),), {})[0].symbol == "ETHUSDT"
+
+
+class Fragile:
+    price = "1"
+
+    @property
+    def symbol(self):
+        raise RuntimeError("not yet")
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        '{"a":7,"x":' + "[" * 100_000 + "]" * 100_000 + "}",
+        b'{"a":7,"s":"\xff"}',
+        Fragile(),
+        {"p": 1, "a": np.array([7, 8])},
+    ],
+    ids=["deep", "no text", "property", "array"],
+)
+def test_what_cannot_be_read_raises_nothing_into_the_subjects_call(passed):
+    (values,) = read_call(None, (passed,), {})
+    assert (values.symbol, values.trade_id) == ("", None)
 
 
 def test_a_list_of_trades_is_as_many_trades():
