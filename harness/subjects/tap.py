@@ -22,7 +22,7 @@ from harness.clock import monotonic_ns
 from harness.errors import SubjectError
 from harness.ledger import Accepted
 from harness.subjects.loading import TAP_PATHS, usual_tap
-from harness.subjects.trades import Values, read_call, read_item
+from harness.subjects.trades import Values, is_symbol, is_trade, read_call, read_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harness.ledger import AnyEntry
 
 _WRAPPED = "_harness_tap"
+TUPLES_MAX = 3
+"""Tuples within tuples in which a handed-out reference is looked for."""
 
 
 class Tap:
@@ -48,7 +50,7 @@ class Tap:
         """The path that was found; empty before."""
         self.delay_ns = 0
         """Pause after each trade, as a consumer that is too slow makes it (`host.slow_consumer`)."""
-        self._watches: dict[int, _Watch] = {}
+        self._watches: dict[str, _Watch] = {}
 
     def attach(self, subject: Any) -> bool:
         """
@@ -68,9 +70,7 @@ class Tap:
     def poll(self) -> None:
         """Look at the containers that are watched."""
         for watch in list(self._watches.values()):
-            for symbol, item in watch.fresh():
-                for values in read_item(item, symbol):
-                    self._accept(values)
+            self._accept_all(watch.fresh())
 
     def take(self, item: Any) -> None:
         """Count one item that the subject handed out itself, by `async for`."""
@@ -95,7 +95,7 @@ class Tap:
             _replace_captured(target, wrapped)
             _put(owner, name, wrapped)
             return True
-        return self._watch(target)
+        return self._watch(target, path)
 
     def _owner(self, subject: Any, path: str) -> tuple[Any, str]:
         module_name, colon, inner = path.partition(":")
@@ -112,15 +112,28 @@ class Tap:
                 return None, name
         return subject, name
 
-    def _watch(self, target: Any) -> bool:
+    def _watch(self, target: Any, path: str) -> bool:
         if hasattr(target, "put_nowait"):
-            if not getattr(target.put_nowait, _WRAPPED, False):
-                _put(target, "put_nowait", self._wrap(target.put_nowait))
-            return True
+            return self._watch_queue(target)
         if isinstance(target, (MutableSequence, deque, Mapping)):
-            self._watches.setdefault(id(target), _Watch(target))
+            watch = self._watches.setdefault(path, _Watch(target))
+            if watch.target is not target:
+                # The subject put another container in its place, as who hands on what it has collected does.
+                self._accept_all(watch.fresh())
+                watch.turn_to(target)
             return True
         return False
+
+    def _watch_queue(self, target: Any) -> bool:
+        # `await put()` ends in `put_nowait`; where `put` blocks, it is the other way round.
+        name = "put_nowait" if inspect.iscoroutinefunction(getattr(target, "put", None)) else "put"
+        method = getattr(target, name, None) or target.put_nowait
+        if not getattr(method, _WRAPPED, False):
+            try:
+                _put(target, method.__name__, self._wrap(method))
+            except TypeError:
+                return False  # made in C, such as `queue.SimpleQueue`: nobody can listen to it
+        return True
 
     def _wrap(self, original: Callable[..., Any] | None) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(original):
@@ -162,6 +175,11 @@ class Tap:
         if self.delay_ns:
             time.sleep(self.delay_ns / 1e9)
 
+    def _accept_all(self, items: list[tuple[str, Any]]) -> None:
+        for symbol, item in items:
+            for values in read_item(item, symbol):
+                self._accept(values)
+
     def _accept(self, values: Values) -> None:
         self._write(
             Accepted(
@@ -179,36 +197,54 @@ class Tap:
 class _Watch:
     """What is new in a container since the last look."""
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: Any, *, known: bool = True) -> None:
         self.target = target
-        self.count = len(target) if not isinstance(target, Mapping) else 0
-        self.last: Any = target[-1] if self.count and not isinstance(target, Mapping) else None
+        self.count = len(target) if known and not isinstance(target, Mapping) else 0
+        self.last: Any = target[-1] if self.count else None
+        self.turned = False
+        self.keys: set[Any] = set()
         self.inner: dict[Any, _Watch] = {}
+
+    def turn_to(self, target: Any) -> None:
+        """Look at another container from now on; it may have kept some of what the one before held."""
+        self.target, self.turned = target, True
 
     def fresh(self) -> list[tuple[str, Any]]:
         if isinstance(self.target, Mapping):
             return self._fresh_in_mapping()
         items = list(self.target)
-        if isinstance(self.target, deque) or len(items) < self.count:
+        if isinstance(self.target, deque) or len(items) < self.count or self.turned:
             # Items may have fallen off the front: what stands behind the last one seen is new.
             place = next((i for i in range(len(items) - 1, -1, -1) if items[i] is self.last), -1)
             new = items[place + 1 :]
         else:
             new = items[self.count :]
-        self.count = len(items)
+        self.count, self.turned = len(items), False
         self.last = items[-1] if items else self.last
         return [("", item) for item in new]
 
     def _fresh_in_mapping(self) -> list[tuple[str, Any]]:
+        # By symbol, a container for each; or the trades themselves, by whatever makes them unique.
         found = []
         for key, value in list(self.target.items()):
-            if isinstance(value, (MutableSequence, deque)):
-                watch = self.inner.get(key)
-                if watch is None or watch.target is not value:
-                    watch = self.inner[key] = _Watch(type(value)())
-                    watch.target = value
-                found += [(str(key), item) for _, item in watch.fresh()]
+            symbol = key if isinstance(key, str) and is_symbol(key) else ""
+            if _is_shelf(value):
+                watch = self.inner.setdefault(key, _Watch(value, known=False))
+                if watch.target is not value:
+                    found += [(within or symbol, item) for within, item in watch.fresh()]
+                    watch.turn_to(value)
+                found += [(within or symbol, item) for within, item in watch.fresh()]
+            elif key not in self.keys and is_trade(value):
+                self.keys.add(key)
+                found.append((symbol, value))
         return found
+
+
+def _is_shelf(value: Any) -> bool:
+    # A container of trades, and no trade: a trade in a dictionary has values that are plain.
+    if isinstance(value, Mapping):
+        return all(isinstance(each, (Mapping, MutableSequence, deque)) for each in value.values())
+    return isinstance(value, (MutableSequence, deque))
 
 
 def find_tap(subject: Any) -> str:
@@ -251,16 +287,43 @@ def _replace_captured(target: Any, wrapped: Callable[..., Any]) -> None:
     same = [o for o in gc.get_objects() if type(o) is types.MethodType and o is not target and o == target]
     for method in same:
         for holder in gc.get_referrers(method):
-            if holder is same:
-                continue
-            if isinstance(holder, dict):
-                for key in [k for k, v in holder.items() if v is method]:
-                    holder[key] = wrapped
-            elif isinstance(holder, list):
-                for index in [i for i, v in enumerate(holder) if v is method]:
-                    holder[index] = wrapped
-            elif isinstance(holder, types.CellType):
-                holder.cell_contents = wrapped
-            elif hasattr(holder, "__dict__"):
-                for key in [k for k, v in vars(holder).items() if v is method]:
-                    setattr(holder, key, wrapped)
+            if holder is not same:
+                _swap(holder, method, wrapped)
+
+
+def _swap(holder: Any, old: Any, new: Any, depth: int = 0) -> None:
+    # Put something in the place of what an object holds, wherever it has it.
+    if isinstance(holder, dict):
+        for key in [k for k, v in holder.items() if v is old]:
+            holder[key] = new
+    elif isinstance(holder, (list, deque)):
+        for index in [i for i, v in enumerate(holder) if v is old]:
+            holder[index] = new
+    elif isinstance(holder, set):
+        holder.discard(old)
+        holder.add(new)
+    elif isinstance(holder, types.CellType):
+        holder.cell_contents = new
+    elif type(holder) is tuple and depth < TUPLES_MAX:
+        # Nothing can be put into a tuple: whoever holds it gets another one.
+        other = tuple(new if each is old else each for each in holder)
+        for outer in gc.get_referrers(holder):
+            _swap(outer, holder, other, depth + 1)
+    elif type(holder) is functools.partial:
+        func, args = (new if each is old else each for each in (holder.func, holder.args))
+        named = {key: new if each is old else each for key, each in holder.keywords.items()}
+        holder.__setstate__((func, args, named, vars(holder)))  # type: ignore[attr-defined] # as unpickling does
+    else:
+        _swap_fields(holder, old, new)
+
+
+def _swap_fields(holder: Any, old: Any, new: Any) -> None:
+    slots = [name for kind in type(holder).__mro__ for name, slot in vars(kind).items() if _is_slot(slot)]
+    for name in [*getattr(holder, "__dict__", ()), *slots]:
+        if getattr(holder, name, None) is old:
+            # As a frozen dataclass writes its own fields.
+            (type if isinstance(holder, type) else object).__setattr__(holder, name, new)
+
+
+def _is_slot(value: object) -> bool:
+    return type(value) is types.MemberDescriptorType

@@ -89,6 +89,11 @@ def read_item(item: Any, symbol: str = "") -> list[Values]:
     return [_values(trade, symbol) for trade in found] or [_values({}, symbol)]
 
 
+def is_trade(value: Any) -> bool:
+    """Whether there is something with a price in it."""
+    return any(_get(trade, PRICE_NAMES) is not None for trade in _trades_in(value))
+
+
 def _is_row(value: object) -> bool:
     return isinstance(value, tuple) and not hasattr(value, "_fields")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import queue
 from collections import deque
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.subjects import Tap
 
@@ -46,6 +49,11 @@ def test_attaching_again_does_not_count_twice():
     assert len(entries) == 1
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stream:
+    callback: object
+
+
 class Captured(Method):
     def __init__(self):
         super().__init__()
@@ -53,12 +61,28 @@ class Captured(Method):
         self.handlers = [self.accepted]
         accepted = self.accepted
         self.closure = lambda trade: accepted("BTCUSDT", trade)
+        self.stream = Stream(self.accepted)
+        self.listeners = {self.accepted}
+        self.pair = (("aggTrade", self.accepted),)
+        self.bound = functools.partial(self.accepted, "BTCUSDT")
+        self.wrapper = functools.partial(lambda take, trade: take("BTCUSDT", trade), self.accepted)
+        self.buffer = deque([self.accepted])
 
 
 @pytest.mark.parametrize(
     "call",
-    [lambda s: s.callback("BTCUSDT", RAW), lambda s: s.handlers[0]("BTCUSDT", RAW), lambda s: s.closure(RAW)],
-    ids=["attribute", "list", "closure"],
+    [
+        lambda s: s.callback("BTCUSDT", RAW),
+        lambda s: s.handlers[0]("BTCUSDT", RAW),
+        lambda s: s.closure(RAW),
+        lambda s: s.stream.callback("BTCUSDT", RAW),
+        lambda s: next(iter(s.listeners))("BTCUSDT", RAW),
+        lambda s: s.pair[0][1]("BTCUSDT", RAW),
+        lambda s: s.bound(RAW),
+        lambda s: s.wrapper(RAW),
+        lambda s: s.buffer[0]("BTCUSDT", RAW),
+    ],
+    ids=["attribute", "list", "closure", "slots", "set", "tuples", "partial", "argument", "deque"],
 )
 def test_references_handed_out_before_are_watched_too(call):
     subject = Captured()
@@ -159,6 +183,91 @@ def test_a_history_by_symbol_is_watched():
     subject.trade_history["BTCUSDT"].append({"a": 2, "p": "1", "q": "1"})
     tap.poll()
     assert [(entry.symbol, entry.trade_id) for entry in entries] == [("BTCUSDT", 1), ("BTCUSDT", 2)]
+
+
+class Shelf:
+    def __init__(self):
+        self.accepted = {}
+
+
+def test_trades_kept_by_id_are_watched():
+    subject = Shelf()
+    tap, entries = watched(subject)
+    subject.accepted[7] = RAW
+    tap.poll()
+    subject.accepted.update({7: RAW, 8: RAW | {"a": 8}})
+    tap.poll()
+    assert [(entry.symbol, entry.trade_id) for entry in entries] == [("BTCUSDT", 7), ("BTCUSDT", 8)]
+
+
+def test_trades_kept_by_symbol_and_id_are_watched():
+    subject = Shelf()
+    tap, entries = watched(subject)
+    subject.accepted["ETHUSDT"] = {}
+    tap.poll()
+    subject.accepted["ETHUSDT"][7] = RAW
+    tap.poll()
+    assert [(entry.symbol, entry.trade_id) for entry in entries] == [("ETHUSDT", 7)]
+
+
+@given(
+    st.lists(st.sampled_from(["append", "look", "hand on", "prune"]), max_size=30),
+    st.sampled_from([list, deque]),
+    st.booleans(),
+)
+def test_a_container_that_is_replaced_loses_and_repeats_nothing(steps, make, by_symbol):
+    # By symbol the containers are looked into one level down, and are replaced there.
+    subject = Shelf()
+    shelf, place = (subject.accepted, "BTCUSDT") if by_symbol else (vars(subject), "accepted")
+    shelf[place] = make()
+    tap, entries = watched(subject)
+    tap.poll()  # what nobody has looked at before it was replaced, nobody can know of
+    count = 0
+    for step in steps:
+        if step == "append":
+            shelf[place].append(RAW | {"a": count})
+            count += 1
+            continue
+        if step == "hand on":
+            shelf[place] = make()
+        elif step == "prune":
+            shelf[place] = make(list(shelf[place])[-2:])
+        tap.attach(subject)
+        tap.poll()
+    tap.attach(subject)
+    tap.poll()
+    assert [entry.trade_id for entry in entries] == list(range(count))
+
+
+def test_what_a_blocking_queue_is_given_by_put_is_heard():
+    class Holder:
+        def __init__(self):
+            self.accepted = queue.Queue()
+
+    subject = Holder()
+    _, entries = watched(subject)
+    subject.accepted.put(RAW, timeout=1)
+    subject.accepted.put_nowait(RAW | {"a": 8})
+    assert [entry.trade_id for entry in entries] == [7, 8]
+
+
+async def test_what_an_asynchronous_queue_is_given_by_put_is_heard_once():
+    class Holder:
+        def __init__(self):
+            self.accepted = asyncio.Queue()
+
+    subject = Holder()
+    _, entries = watched(subject)
+    await subject.accepted.put(RAW)
+    assert [entry.trade_id for entry in entries] == [7]
+
+
+def test_a_queue_that_nobody_can_listen_to_is_no_tap():
+    class Holder:
+        def __init__(self):
+            self.accepted = queue.SimpleQueue()
+
+    assert not Tap([].append).attach(Holder())
 
 
 @pytest.mark.parametrize("make", [queue.Queue, asyncio.Queue])
