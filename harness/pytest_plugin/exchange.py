@@ -22,8 +22,8 @@ from harness.pytest_plugin import recordings, setting
 from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
-from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
-from harness.subjects.loading import anatomy, no_tap, usual_tap
+from harness.subjects import HealthPoller, Speech, Tap, TaskWatch, health_names
+from harness.subjects.loading import no_tap, usual_tap
 from harness.transports.live import LiveExchange
 from harness.verdict import Question, Tape, Verdict, judge, settled
 
@@ -141,7 +141,6 @@ class _Watch:
         self._played = played
         self._subject, self._tap, self._entries = played.taps[id(subject)]
         self._health = HealthPoller(self._entries.append)
-        self._names = anatomy(subject).health
         self._next_look = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll_health, name="harness-health", daemon=True)
@@ -149,7 +148,7 @@ class _Watch:
 
     def _poll_health(self) -> None:
         while not self._closing.wait(POLL_S):
-            self._health.poll(self._subject, self._names)
+            self._health.poll(self._subject, health_names(self._subject))
 
     def done(self) -> bool:
         """Whether nothing more can change the verdict."""

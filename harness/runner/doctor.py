@@ -26,7 +26,7 @@ from harness.errors import UsageError
 from harness.hosts import await_
 from harness.ledger import Accepted, HealthRead, Ledger, Logged, Raised
 from harness.runner.ride import SubjectRide
-from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
+from harness.subjects import HealthPoller, Speech, Tap, TaskWatch, health_names
 from harness.subjects.tasks import describe
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def examine(spec: str, path: str, symbols: tuple[str, ...], tap_path: str | None
             time.sleep(0.05)
             tap.attach(ride.subject)
             tap.poll()
-            health.poll(ride.subject, ride.anatomy.health)
+            health.poll(ride.subject, health_names(ride.subject))
             watch.poll()
         tasks = tuple(text for record in watch.tasks if not record.ours and (text := describe(record)))
         loops = tuple(_loops(watch))

@@ -36,7 +36,7 @@ from harness.redirect.hosts import only_real_hosts
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
 from harness.runner.ride import LEAVING_S, SubjectRide
 from harness.script import check
-from harness.subjects import HealthPoller, Speech, Tap, TaskWatch
+from harness.subjects import HealthPoller, Speech, Tap, TaskWatch, health_names
 from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
 from harness.subjects.loading import no_tap
@@ -157,6 +157,7 @@ class Worker:
             Swallowed(self.ledger.write, ignored_threads=OURS) as self.swallowed,
         ):
             self.tap = Tap(self.ledger.write, scenario.tap)
+            self.health = HealthPoller(self.ledger.write)
             self.ride = SubjectRide(
                 scenario.subject,
                 scenario.path,
@@ -238,11 +239,10 @@ class Worker:
                 time.sleep(1)
 
     def _poll_health(self) -> None:
-        poller = HealthPoller(self.ledger.write)
         while not self.ride.over.is_set():
             subject = self.ride.subject
             if subject is not None and self.ride.begun.is_set():
-                poller.poll(subject, self.ride.anatomy.health)
+                self.health.poll(subject, health_names(subject))
             del subject
             time.sleep(HEALTH_S)
 
@@ -351,7 +351,12 @@ class Worker:
             RunResult(
                 scenario=self.scenario,
                 verdict=verdict,
-                setting=msgspec.structs.replace(self.setting, tap=self.tap.found, started_ns=self.ride.started_ns),
+                setting=msgspec.structs.replace(
+                    self.setting,
+                    tap=self.tap.found,
+                    health=tuple(dict.fromkeys((*self.setting.health, *self.health.names))),
+                    started_ns=self.ride.started_ns,
+                ),
                 digest=self.ledger.digest(with_time=self.simulation is not None),
                 wall_s=round(os.times().elapsed - self._began_s, 3),
                 noise=own,

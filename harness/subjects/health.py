@@ -81,17 +81,26 @@ class HealthPoller:
     def __init__(self, write: Callable[[AnyEntry], None]) -> None:
         self._write = write
         self._last: dict[str, tuple[bool | None, str]] = {}
+        self._names: dict[str, None] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What was read so far."""
+        return tuple(self._names)
 
     def poll(self, subject: Any, names: tuple[str, ...]) -> None:
-        """Read every name once."""
-        for name in names:
+        """Read every name once, those of earlier calls among them: a property that raises may look like none."""
+        self._names |= dict.fromkeys(names)
+        for name in self._names:
+            shown_name = name
             try:
                 value = getattr(subject, name)
-                shown_name = f"{name}()" if callable(value) else name
-                value = _settled(value()) if callable(value) else value
+                if callable(value):
+                    shown_name = f"{name}()"
+                    value = _settled(value())
             except Exception as problem:
                 # A monitor that asks for health and gets an exception has been told.
-                self._note(f"{name}()", False, f"raised {type(problem).__name__}: {problem}")
+                self._note(shown_name, False, f"raised {type(problem).__name__}: {problem}")
                 continue
             self._note(shown_name, verdict_of(value), _shown(value))
 

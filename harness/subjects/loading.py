@@ -98,24 +98,37 @@ def anatomy(subject: Any, tap: str | None = None) -> Anatomy:
     Raises:
         SubjectError: there is no way to start it.
     """
-    start = next((name for name in START_NAMES if callable(getattr(subject, name, None))), "")
-    start = start or next((name for name in ITERATOR_NAMES if callable(getattr(subject, name, None))), "")
+    start = next((name for name in START_NAMES if callable(look(subject, name))), "")
+    start = start or next((name for name in ITERATOR_NAMES if callable(look(subject, name))), "")
     if not start:
         raise SubjectError(
             f"{type(subject).__name__} has none of {', '.join(START_NAMES)}: write a small class with start(symbols)"
         )
     return Anatomy(
         start=start,
-        stop=next((name for name in STOP_NAMES if callable(getattr(subject, name, None))), ""),
+        stop=next((name for name in STOP_NAMES if callable(look(subject, name))), ""),
         tap=tap or usual_tap(subject),
-        health=tuple(name for name in HEALTH_NAMES if has_health(subject, name)),
+        health=health_names(subject),
     )
+
+
+def health_names(subject: Any) -> tuple[str, ...]:
+    """Where a subject tells of its health at this moment; more may come with start()."""
+    return tuple(name for name in HEALTH_NAMES if has_health(subject, name))
 
 
 def usual_tap(subject: Any) -> str:
     """The first of the usual taps that a subject has; an unset callback (None) only where there is no other."""
     there = [path for path in TAP_PATHS if exists(subject, path)]
-    return next((path for path in there if operator.attrgetter(path)(subject) is not None), next(iter(there), ""))
+    return next((path for path in there if look(subject, path) is not None), next(iter(there), ""))
+
+
+def look(subject: Any, path: str) -> Any:
+    """What a dotted path leads to; None where it leads nowhere, or to a property that raises: before start(), say."""
+    try:
+        return operator.attrgetter(path)(subject)
+    except Exception:
+        return None
 
 
 def no_tap(subject: str, named: str | None, way_out: str) -> str:
@@ -127,10 +140,10 @@ def no_tap(subject: str, named: str | None, way_out: str) -> str:
 
 def exists(subject: Any, path: str) -> bool:
     """Whether a dotted path leads somewhere."""
-    for name in path.split("."):
-        if not hasattr(subject, name):
-            return False
-        subject = getattr(subject, name)
+    try:
+        operator.attrgetter(path)(subject)
+    except Exception:
+        return False
     return True
 
 
@@ -139,7 +152,7 @@ def has_health(subject: Any, name: str) -> bool:
     try:
         value = getattr(subject, name, None)
     except Exception:
-        return False
+        return True  # a property that cannot tell yet, or any more
     if value is None:
         return False
     if not callable(value):

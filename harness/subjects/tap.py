@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from harness.clock import monotonic_ns
 from harness.errors import SubjectError
 from harness.ledger import Accepted
-from harness.subjects.loading import TAP_PATHS, usual_tap
+from harness.subjects.loading import TAP_PATHS, look, usual_tap
 from harness.subjects.trades import Values, is_symbol, is_trade, read_call, read_item
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Tap:
             return False
         try:
             target = getattr(owner, name)
-        except AttributeError:
-            return False
+        except Exception:
+            return False  # not there, or a property that raises before start()
         if getattr(target, _WRAPPED, False):
             return True
         if target is None and not empty:
@@ -106,11 +106,7 @@ class Tap:
                 raise SubjectError(f"--tap {path}: {problem}") from problem
             path = inner
         *parents, name = path.split(".")
-        for parent in parents:
-            subject = getattr(subject, parent, None)
-            if subject is None:
-                return None, name
-        return subject, name
+        return look(subject, ".".join(parents)) if parents else subject, name
 
     def _watch(self, target: Any, path: str) -> bool:
         if hasattr(target, "put_nowait"):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.subjects import HealthPoller
+from harness.subjects import HealthPoller, health_names
 from harness.subjects.health import verdict_of
 
 
@@ -73,6 +73,41 @@ def test_asynchronous_health_is_read_outside_any_loop():
     entries = []
     HealthPoller(entries.append).poll(Subject(), ("status",))
     assert entries[0].healthy is True
+
+
+class Connection:
+    """Health as a property: there once start() was called, and it raises when the socket is gone."""
+
+    def __init__(self):
+        self.socket = None
+
+    @property
+    def connected(self):
+        return self.socket.is_open
+
+    @property
+    def healthy(self):
+        if self.socket is None:
+            raise RuntimeError("call start() first")
+        return True
+
+
+def test_a_property_that_raises_was_well_before_under_the_same_name():
+    entries, subject = [], Connection()
+    poller = HealthPoller(entries.append)
+    for socket in (None, SimpleNamespace(is_open=True), None):
+        subject.socket = socket
+        poller.poll(subject, health_names(subject))
+    assert [e.healthy for e in entries if e.name == "healthy"] == [False, True, False]
+    assert [e.healthy for e in entries if e.name == "connected"] == [True, False]
+    assert poller.names == ("healthy", "connected")
+
+
+def test_health_that_comes_with_start_is_read_from_then_on():
+    subject = SimpleNamespace()
+    assert health_names(subject) == ()
+    subject.state = "running"
+    assert health_names(subject) == ("state",)
 
 
 def test_health_that_raises_is_not_well():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.errors import SubjectError
-from harness.subjects import anatomy, load
+from harness.subjects import Tap, anatomy, load
 
 
 @pytest.fixture
@@ -68,6 +68,27 @@ def test_what_a_subject_offers_is_found():
 
     found = anatomy(Bot())
     assert (found.start, found.stop, found.tap, found.health) == ("start", "aclose", "accepted", ("health", "running"))
+
+
+def test_properties_that_raise_before_start_hide_nothing_of_the_rest():
+    class Bot:
+        @property
+        def analyzer(self):
+            raise RuntimeError("call start() first")
+
+        @property
+        def connect(self):
+            raise RuntimeError("call start() first")
+
+        def run(self):
+            pass
+
+        def on_trade(self, trade):
+            pass
+
+    found = anatomy(Bot())
+    assert (found.start, found.tap) == ("run", "on_trade")
+    assert Tap([].append).attach(Bot())
 
 
 def test_a_subject_that_cannot_be_started_is_refused():
