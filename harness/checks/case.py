@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from harness import ledger as book
-from harness.checks.tape import Tape, Trade, is_plausible, parse_trade, plain_symbol
+from harness.checks.tape import Tape, Trade, is_plausible, parse_trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,13 +173,13 @@ class Case:
         elif isinstance(entry, book.Subscribed):
             for stream in entry.streams:
                 connection.streams[stream] = None
-                symbol = plain_symbol(stream)
+                symbol = self.tape.named(stream)
                 if stream.partition("@")[2] == "aggTrade":
                     connection.symbols.add(symbol)
                     connection.subscribed_ns = connection.subscribed_ns or entry.at_ns
                     self.subscribed.setdefault(symbol, (entry.at_ns, entry.tape_ns))
         elif isinstance(entry, book.Unsubscribed):
-            connection.symbols.difference_update(plain_symbol(stream) for stream in entry.streams)
+            connection.symbols.difference_update(self.tape.named(stream) for stream in entry.streams)
         elif isinstance(entry, book.Closed):
             connection.closed = connection.closed or entry
 
@@ -311,7 +311,7 @@ class _Matcher:
 
     def match(self, entry: book.Accepted) -> Take:
         case, only = self.case, self.case.question.symbols
-        symbol = plain_symbol(entry.symbol) or (only[0] if len(only) == 1 else "")
+        symbol = case.tape.named(entry.symbol) or (only[0] if len(only) == 1 else "")
         if entry.trade_id is None:
             return Take(entry=entry, symbol=symbol, frame=self._by_values(symbol, entry))
         frame = case.tape.frame_of(symbol, entry.trade_id)

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 
 from harness.checks.case import NEVER, turned_down
-from harness.checks.tape import plain_symbol
 from harness.clock import NS_PER_S
 from harness.ledger import Raised
 
@@ -300,7 +299,7 @@ def _deaf(case: Case, loss: Loss, connection: Connection) -> Place:
 def _mistaken(case: Case, name: str, symbol: str) -> bool:
     # binance-protocol, section 2: names are case sensitive, and a wrong one is acknowledged and stays silent.
     known = case.tape.timeline.streams
-    return name not in known and name.lower() in (each.lower() for each in known) and plain_symbol(name) == symbol
+    return name not in known and name.lower() in (each.lower() for each in known) and case.tape.named(name) == symbol
 
 
 _BLACK = frozenset(

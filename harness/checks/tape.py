@@ -38,11 +38,17 @@ class Tape:
         self.timeline = timeline
         self.symbols = tuple(symbol_of(name) for name in timeline.streams)
         """Upper-case symbol by stream code; empty where the stream is no aggTrade stream."""
+        self._names = {plain_symbol(symbol): symbol for symbol in self.symbols}
         self.readings: dict[tuple[str, int], dict[str, list[Meaning]]] = {}
         """What figures may be, in readings that nothing can change any more: a run is looked at often."""
         self._decoded: dict[int, Trade | None] = {}
         self._by_id: dict[str, dict[int, int]] | None = None
         self._by_values: dict[tuple[str, str, str], list[int]] | None = None
+
+    def named(self, text: str) -> str:
+        """A symbol as this tape spells it, however it was written: `btcusd_perp@aggTrade` is `BTCUSD_PERP`."""
+        plain = plain_symbol(text)
+        return self._names.get(plain, plain)
 
     def symbol(self, frame: int) -> str:
         """Upper-case symbol of a frame, by its stream."""
