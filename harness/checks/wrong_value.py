@@ -54,7 +54,7 @@ def _wrong(take: Take, right: Trade, unit: int) -> str:
     if entry.is_buyer_maker is not None and right.is_buyer_maker not in (None, entry.is_buyer_maker):
         sides = {True: "sell", False: "buy"}
         return f"side {sides[entry.is_buyer_maker]}, sent {sides[bool(right.is_buyer_maker)]}"
-    if entry.trade_time is not None and not _same_time(entry.trade_time, right, unit):
+    if unit and entry.trade_time is not None and not _same_time(entry.trade_time, right, unit):
         return f"time {entry.trade_time}, sent {right.time}"
     return ""
 
@@ -78,7 +78,7 @@ def _unit(case: Case) -> int:
             fitting += trade is not None and _same_time(take.entry.trade_time or 0, trade, unit)
         if fitting * 2 >= len(plain):
             return unit
-    return 1
+    return 0
 
 
 def _cause(case: Case, run: list[Odd]) -> str:

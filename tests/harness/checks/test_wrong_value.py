@@ -58,3 +58,11 @@ def test_a_subject_may_keep_microseconds_throughout():
     for frame in range(50):
         story.accept(frame, trade_time=(1_790_000_000_000 + frame * 100) * 1000)
     assert story.judge().intact
+
+
+@pytest.mark.parametrize("off_ms", [37, -7_200_000], ids=["time of receipt", "local time"])
+def test_a_subject_may_keep_a_time_of_its_own(off_ms):
+    story = Story().connect().send(0, 50)
+    for frame in range(50):
+        story.accept(frame, trade_time=1_790_000_000_000 + frame * 100 + off_ms)
+    assert story.judge().intact
