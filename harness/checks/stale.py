@@ -27,10 +27,8 @@ def find(case: Case) -> list[Incident]:
     age_ns = np.where(case.sent_ns != NEVER, case.sent_ns - due_ns, 0)
     stale = np.flatnonzero(case.obtainable & case.sent_late & (age_ns > limit_ns) & (case.accepted_ns != NEVER))
     found = repeated(case)
-    for symbol in case.question.symbols:
-        mine = [int(frame) for frame in stale if case.tape.symbol(int(frame)) == symbol]
-        if not mine:
-            continue
+    symbols = {symbol: [f for f in stale.tolist() if case.tape.symbol(f) == symbol] for symbol in case.question.symbols}
+    for symbol, mine in [(symbol, run) for symbol, frames in symbols.items() for run in _runs(case, frames)]:
         first, last = mine[0], mine[-1]
         start_ns = int(case.sent_ns[first])
         ids = case.tape.timeline.trade_ids
@@ -93,6 +91,23 @@ def repeated(case: Case) -> list[Incident]:
             )
         )
     return found
+
+
+def _runs(case: Case, frames: list[int]) -> list[list[int]]:
+    # A lag that comes and goes is one; so long after it that what was said then is out of date, it is another.
+    runs: list[list[int]] = []
+    for frame in frames:
+        pause_ns = case.sent_ns[frame] - case.sent_ns[runs[-1][-1]] if runs else 0
+        if runs and (pause_ns <= case.question.deadline_ns or not _fresh_between(case, runs[-1][-1], frame)):
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    return runs
+
+
+def _fresh_between(case: Case, one: int, other: int) -> bool:
+    fresh = _fresh_after(case, one, case.tape.symbol(one))
+    return fresh is not None and fresh < case.accepted_ns[other]
 
 
 def _fresh_after(case: Case, last: int, symbol: str) -> int | None:

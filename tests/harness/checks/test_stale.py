@@ -46,3 +46,14 @@ def test_the_last_trade_delivered_again_and_again_is_stale():
 def test_one_repetition_is_a_duplicate_and_not_stale():
     story = Story().connect().deliver(0, 20).take(19, 20, at=2.0).deliver(20, 50)
     assert [finding.check for finding in story.judge().findings] == ["duplicate"]
+
+
+def test_a_lag_that_returns_after_the_deadline_must_be_told_again():
+    story = Story(count=300, deadline_s=5, end_s=60).connect()
+    for frame in range(300):
+        late = 6 if 20 <= frame < 30 or 40 <= frame < 50 or 200 <= frame < 210 else 0
+        story.add(story.due(frame) + late, Sent, connection=1, first=frame, last=frame + 1, late=bool(late))
+        story.accept(frame, story.due(frame) + late + 0.001)
+    story.warn(8.1, "BTCUSDT: trades arrive 6 s late")
+    told = {round(f.since_s): f.signalled for f in story.judge().findings if f.check == "stale"}
+    assert told == {8: True, 26: False}
