@@ -7,6 +7,7 @@ collection and forgotten exceptions: nobody's alert should depend on it, so it i
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from typing import TYPE_CHECKING, Literal
@@ -162,8 +163,19 @@ def _about(signal: Signal, incident: Incident, case: Case) -> bool:
     # A warning that names another of the symbols, and not this one, is about that other one.
     if not incident.symbol or len(case.question.symbols) < 2:
         return True
-    text = signal.text.upper()
-    return incident.symbol in text or not any(symbol in text for symbol in case.question.symbols)
+    text = f"{signal.logger} {signal.text}"  # some have a logger for each symbol
+    return _names(text, incident.symbol) or not any(_names(text, each) for each in case.question.symbols)
+
+
+def _names(text: str, symbol: str) -> bool:
+    return _pattern(symbol).search(text) is not None
+
+
+@functools.cache
+def _pattern(symbol: str) -> re.Pattern[str]:
+    # The whole word, since WBTCUSDT is not BTCUSDT; with a stroke anywhere in it, since BTC/USDT is.
+    letters = (re.escape(letter) for letter in symbol)
+    return re.compile(r"(?<![^\W_])" + "[-/_:]?".join(letters) + r"(?![^\W_])", re.IGNORECASE)
 
 
 def _of_entry(entry: book.AnyEntry) -> Signal | None:

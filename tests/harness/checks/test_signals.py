@@ -63,6 +63,25 @@ def test_noise_of_a_sound_run_excuses_nothing():
     assert dead().warn(2.0, "gave up after 3 s").judge(noise).loud
 
 
+@pytest.mark.parametrize(
+    ("text", "logger", "outcome"),
+    [
+        ("WBTCUSDT stalled", "bot", "silent"),
+        ("WBTC/USDT stalled", "bot", "silent"),
+        ("stalled", "bot.feed.wbtcusdt", "silent"),
+        ("BTC/USDT stalled", "bot", "loud"),
+        ("btcusdt_feed and wbtcusdt_feed stalled", "bot", "loud"),
+        ("a feed stalled", "bot", "loud"),
+    ],
+)
+def test_a_symbol_within_another_is_not_named_by_it(text, logger, outcome):
+    story = Story(symbols=("BTCUSDT", "WBTCUSDT")).connect().send(0, 50)
+    for frame in range(50):
+        if frame < 20 or frame % 2:
+            story.accept(frame)
+    assert story.warn(2.5, text, logger=logger).judge().outcome == outcome
+
+
 def test_a_warning_about_another_symbol_does_not_excuse_this_one():
     story = Story(symbols=("BTCUSDT", "ETHUSDT")).connect().deliver(0, 20).cut(1.95).warn(2.0, "ETHUSDT stalled")
     findings = story.judge().findings
