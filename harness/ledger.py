@@ -240,7 +240,7 @@ class Noted(Entry, frozen=True, tag="noted"):
     """Evidence: seen by us, but no signal, since nobody's alert depends on it."""
 
     what: str
-    """`print`, `stderr`, `interpreter`, `task`, `loop`, `thread`, `swallowed`, `host`."""
+    """`print`, `stderr`, `interpreter`, `task`, `loop`, `thread`, `swallowed`, `host`, `frozen`, `died`."""
     text: str
 
 

@@ -126,6 +126,23 @@ class Timeline:
         found = np.flatnonzero(self.trade_ids == trade_id)
         return int(found[0]) if len(found) else None
 
+    def clipped(self, duration_ns: int | None) -> Timeline:
+        """The first part of a timeline; all of it for None."""
+        if duration_ns is None or duration_ns >= self.length_ns:
+            return self
+        last = self.frame_at(duration_ns)
+        return Timeline(
+            due_ns=self.due_ns[:last],
+            stream_codes=self.stream_codes[:last],
+            trade_ids=self.trade_ids[:last],
+            event_ms=self.event_ms[:last],
+            streams=self.streams,
+            store=self.store,
+            start_ms=self.start_ms,
+            marks=tuple(mark for mark in self.marks if mark.frame < last),
+            names=self.names,
+        )
+
     def retimed(self, offset_ms: int) -> Timeline:
         """The same tape with the times inside the frames (`E`, `T`) moved by `offset_ms`, all other bytes untouched."""
         if not offset_ms:

@@ -96,6 +96,13 @@ def _away(case: Case, loss: Loss) -> Place:
 
 def _dead(case: Case, loss: Loss) -> Place:
     connections = _of(case, loss.symbol)
+    gone = [note for note in case.notes if note.what in _GONE]
+    if gone:
+        return Place(
+            stage="callback" if any(c.subscribed_ns is not None for c in connections) else "schedule",
+            cause=gone[0].text,
+            suggestion=_GONE[gone[0].what],
+        )
     open_now = [c for c in connections if c.closed is None and c.subscribed_ns is not None]
     if open_now:
         return _deaf(case, loss, open_now[-1])
@@ -117,6 +124,13 @@ def _dead(case: Case, loss: Loss) -> Place:
     if not later and not newer:
         return _never_tried(case)
     return _turned_away(case, loss, later_outcomes(case, ended_ns), newer, ended_ns)
+
+
+_GONE = {
+    "frozen": "something in C holds the interpreter: call it in a process of its own, with a time limit",
+    "died": "find out what ended the process (a crash in C, memory, an exit), and let a supervisor start it again",
+}
+"""What became of the whole process, and what helps."""
 
 
 def _looking_up(case: Case, after_ns: int) -> list[str]:

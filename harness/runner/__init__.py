@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.checks import Tape
-from harness.clock import NS_PER_S
+from harness.clock import NS_PER_S, wall_ns
 from harness.faults import catalogue
 from harness.faults.plan import parse_fault
-from harness.ledger import Exited, Ledger
+from harness.ledger import Exited, Ledger, Noted
 from harness.recording import load_timeline
 from harness.redirect import clean
 from harness.runner.nursery import Nursery, suits
@@ -44,6 +44,8 @@ DEFAULT_JOBS = 24
 """Runs at a time. They mostly wait, for a market at 40 trades a second, so two cores carry many."""
 WORTH_A_NURSERY = 4
 """From so many scenarios on, workers are forked instead of started."""
+ALIVE_NS = 5 * NS_PER_S
+"""A worker that wrote something so shortly before it was ended did not hang."""
 SPARE_S = 45.0
 """For starting, stopping and judging, on a machine that is busy with other runs."""
 
@@ -200,7 +202,7 @@ class _Batch:
             return msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
         return judge_remains(job, code, time.perf_counter() - began)
 
-    def _start(self, path: Path, job: Job) -> int:
+    def _start(self, path: Path, job: Job) -> int | None:
         output = None if self.verbose else subprocess.DEVNULL
         words = ["-m", "harness.runner.worker", str(path)]
         # What the worker leaves in temporary folders, keys among it, goes with the batch.
@@ -219,12 +221,13 @@ class _Batch:
             return process.wait(self._limit_s(job.scenario))
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait()
+            process.wait()
+            return None
         finally:
             with self.lock:
                 self.processes.discard(process)
 
-    def _fork(self, path: Path, job: Job) -> int:
+    def _fork(self, path: Path, job: Job) -> int | None:
         simulated = job.scenario.mode == "sim"
         idle = self.nurseries[simulated]
         try:
@@ -254,22 +257,40 @@ class _Batch:
         return 3 * tape_s + 2 * scenario.deadline_ns / NS_PER_S + SPARE_S
 
 
-def judge_remains(job: Job, code: int, wall_s: float) -> RunResult:
-    """Judge a run whose worker died or was killed, by the ledger that it left."""
+def judge_remains(job: Job, code: int | None, wall_s: float) -> RunResult:
+    """
+    Judge a run whose worker left no verdict, by the ledger that it left.
+
+    Args:
+        job: what it was told.
+        code: how it ended, a negative one for a signal; None: it hung, and was ended by us.
+        wall_s: how long it lived, in seconds.
+    """
     scenario = job.scenario
-    died = f"the process died of signal {-code}" if code < 0 else f"the process ended with code {code}"
+    died = _how_it_died(code, wall_s)
     try:
+        quiet_ns = wall_ns() - Path(job.ledger).stat().st_mtime_ns
         setting, moved, ledger = _remains(Path(job.ledger))
     except (OSError, msgspec.DecodeError):
         return RunResult(scenario=scenario, verdict=unjudged(f"{died} before the run began"), wall_s=wall_s, fatal=True)
     if not setting.started_ns:
         return RunResult(scenario=scenario, verdict=unjudged(f"{died} before start() was called"), wall_s=wall_s)
-    timeline = load_timeline(list(scenario.recordings))
+    if code is None and quiet_ns < ALIVE_NS:
+        reason = f"the run did not come to its end within {wall_s:.0f} s, though things went on happening in it"
+        return RunResult(scenario=scenario, verdict=unjudged(reason), setting=setting, wall_s=wall_s)
+    timeline = load_timeline(list(scenario.recordings)).clipped(scenario.duration_ns)
     if moved is not None:
         timeline = timeline.retimed(moved.offset_ms)
     entries = list(ledger)
-    closed_ns = max((entry.at_ns for entry in entries), default=setting.started_ns) + 1
-    entries.append(Exited(at_ns=closed_ns, code=code))
+    ended_ns = max((entry.at_ns for entry in entries), default=setting.started_ns) + 1
+    entries.append(Noted(at_ns=ended_ns, what="frozen" if code is None else "died", text=died))
+    if code is not None:
+        # An exit is the subject's own word. Of a hang nobody was told: in production we are not there to end it.
+        entries.append(Exited(at_ns=ended_ns, code=code))
+    # The market went on without it, and so does the judgement: to the end of the tape, and of the last deadline.
+    tape_ns = int(timeline.length_ns / scenario.speed) if scenario.speed else 0
+    over_ns = (moved.clock_ns if moved else setting.started_ns) + tape_ns + scenario.deadline_ns
+    closed_ns = max(ended_ns, over_ns + 1)
     question = Question(
         symbols=setting.symbols,
         deadline_ns=scenario.deadline_ns,
@@ -281,7 +302,7 @@ def judge_remains(job: Job, code: int, wall_s: float) -> RunResult:
         faults=fault_kinds(scenario),
         negative_control=job.negative_control,
     )
-    verdict = judge(Tape(timeline), entries, question)
+    verdict = judge(Tape(timeline), entries, question, _noise(job))
     return RunResult(
         scenario=scenario,
         verdict=verdict,
@@ -289,6 +310,19 @@ def judge_remains(job: Job, code: int, wall_s: float) -> RunResult:
         digest=ledger.digest(with_time=False),
         wall_s=round(wall_s, 3),
     )
+
+
+def _noise(job: Job) -> Noise | None:
+    if job.noise is None or not Path(job.noise).exists():
+        return None
+    noise: NoiseFile = msgspec.json.decode(Path(job.noise).read_bytes(), type=NoiseFile)
+    return noise
+
+
+def _how_it_died(code: int | None, wall_s: float) -> str:
+    if code is None:
+        return f"the whole process hung, its other threads too, and was ended after {wall_s:.0f} s"
+    return f"the process died of signal {-code}" if code < 0 else f"the process ended with code {code}"
 
 
 def _remains(path: Path) -> tuple[Setting, Moved | None, Ledger]:

@@ -65,12 +65,13 @@ class Nursery:
             env=dict(environment),
         )
 
-    def run(self, job: Path, limit_s: float) -> int:
+    def run(self, job: Path, limit_s: float) -> int | None:
         """
         Run a job.
 
         Returns:
-            The exit status of its worker; a negative one names the signal that it died of.
+            The exit status of its worker; a negative one names the signal that it died of. None: it took longer, and
+            was ended.
 
         Raises:
             OSError: the nursery itself is gone.
@@ -84,7 +85,8 @@ class Nursery:
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            return int(self._line(None))
+            self._line(None)
+            return None
 
     def _line(self, limit_s: float | None) -> bytes:
         assert self.process.stdout is not None
@@ -95,7 +97,7 @@ class Nursery:
         while not line.endswith(b"\n"):
             byte = os.read(self.process.stdout.fileno(), 1)
             if not byte:
-                raise OSError("the nursery of simulated runs has ended")
+                raise OSError("the nursery has ended")
             line += byte
         return line
 

@@ -41,7 +41,6 @@ from harness.subjects import sizes as container_sizes
 from harness.subjects.figures import Figures
 from harness.subjects.loading import no_tap
 from harness.subjects.swallowed import Swallowed
-from harness.timeline import Timeline
 from harness.transports.live import LiveExchange
 from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from harness.ledger import AnyEntry
     from harness.redirect.hook import Gate
     from harness.scenario import Scenario
+    from harness.timeline import Timeline
     from harness.transports.sim import SimExchange
 
 OURS = ("harness-",)
@@ -109,7 +109,7 @@ class Worker:
     def run(self) -> None:
         """Set the stage and run the subject on this thread; the judge's thread ends the process."""
         scenario = self.scenario
-        timeline = clipped(load_timeline(list(scenario.recordings)), scenario.duration_ns)
+        timeline = load_timeline(list(scenario.recordings)).clipped(scenario.duration_ns)
         held = symbols_of(timeline)
         if not held:
             raise SubjectError(f"{', '.join(scenario.recordings)}: no aggTrade in it, so there is nothing to judge")
@@ -443,24 +443,6 @@ def port_of(live: LiveExchange | SimExchange, name: str) -> int:
 def symbols_of(timeline: Timeline) -> tuple[str, ...]:
     """The symbols whose trades a timeline has, in order of their streams."""
     return tuple(symbol for symbol in dict.fromkeys(Tape(timeline).symbols) if symbol)
-
-
-def clipped(timeline: Timeline, duration_ns: int | None) -> Timeline:
-    """The first part of a timeline."""
-    if duration_ns is None or duration_ns >= timeline.length_ns:
-        return timeline
-    last = timeline.frame_at(duration_ns)
-    return Timeline(
-        due_ns=timeline.due_ns[:last],
-        stream_codes=timeline.stream_codes[:last],
-        trade_ids=timeline.trade_ids[:last],
-        event_ms=timeline.event_ms[:last],
-        streams=timeline.streams,
-        store=timeline.store,
-        start_ms=timeline.start_ms,
-        marks=tuple(mark for mark in timeline.marks if mark.frame < last),
-        names=timeline.names,
-    )
 
 
 def marks(entries: list[AnyEntry], question: Question) -> tuple[tuple[float, int, int], ...]:

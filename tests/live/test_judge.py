@@ -20,7 +20,7 @@ RECORDING = str(ROOT / "recordings" / "btcusdt.parquet")
 S = 1_000_000_000
 
 BOT = '''
-import asyncio, json, logging, os, sys, threading, time
+import asyncio, ctypes, json, logging, os, sys, threading, time
 import websockets
 
 log = logging.getLogger("bot")
@@ -70,6 +70,22 @@ class Exits(Base):
             await super().read()
         except Exception:
             os._exit(3)
+
+
+class Killed(Base):
+    def accepted(self, symbol, trade):
+        super().accepted(symbol, trade)
+        if len(self.got) == 30:
+            os.kill(os.getpid(), 9)
+
+
+class Leaves(Base):
+    """A library written in C ends the process, and says that all is well."""
+
+    def accepted(self, symbol, trade):
+        super().accepted(symbol, trade)
+        if len(self.got) == 30:
+            ctypes.CDLL(None)._exit(0)
 
 
 class Blocked(Base):
@@ -140,6 +156,8 @@ CASES = {
     "mute": ("Mute", ("tcp.reset_peer@frame=30",), "host.await", "silent", ("stopped", "receive")),
     "warns": ("Warns", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
     "exits": ("Exits", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
+    "killed": ("Killed", (), "host.await", "loud", ("stopped", "callback")),
+    "leaves": ("Leaves", (), "host.await", "silent", ("stopped", "callback")),
     "blocked": ("Blocked", (), "host.await", "silent", ("stopped", "callback")),
     "incident": ("Base", (), "host.run_until_complete", "silent", ("never_connected", "schedule")),
     "closed": ("Mute", (), "host.closed_loop", "silent", ("never_connected", "schedule")),
