@@ -61,6 +61,7 @@ class SubjectRide:
         self.finished = threading.Event()
         self.started_ns = 0
         self.start_returned = False
+        """Whether the call is over. What it gave back may still be awaited, on a loop that is not held up."""
         self.starts = 0
         self._strong: Any = None
         self._weak: weakref.ref[Any] | None = None
@@ -96,15 +97,14 @@ class SubjectRide:
             self.begun.set()
         self.starts += 1
         if self.anatomy.start in ITERATOR_NAMES:
+            self.start_returned = True
             return self._iterate()
         method = getattr(self.subject, self.anatomy.start)
         result = method(*_arguments(method, self._symbols))
+        self.start_returned = True
         if inspect.isasyncgen(result):
             return self._consume(result)
-        if inspect.isawaitable(result):
-            return self._noted(result)
-        self.start_returned = True
-        return None
+        return result if inspect.isawaitable(result) else None
 
     def stop(self) -> Any:
         """Call the subject's stop; None when it has none."""
@@ -153,12 +153,6 @@ class SubjectRide:
     def setting(self, name: str, default: Any) -> Any:
         """A setting of the host, or the default."""
         return getattr(self.settings, name, default)
-
-    async def _noted(self, result: Any) -> Any:
-        try:
-            return await result
-        finally:
-            self.start_returned = True
 
     async def _iterate(self) -> None:
         method = getattr(self.subject, self.anatomy.start)

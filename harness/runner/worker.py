@@ -12,6 +12,7 @@ subject that cannot be stopped must not keep its judge from speaking.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -46,6 +47,8 @@ from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from harness.ledger import AnyEntry
     from harness.redirect.hook import Gate
     from harness.scenario import Scenario
@@ -368,7 +371,7 @@ class Worker:
         self.ride.over.set()
         if self.scenario.host_kind not in hosts.SOUND or any(isinstance(e, Exited) for e in self.ledger):
             return  # how to stop under a host that is broken is not the subject's problem
-        if not self.ride.start_returned and not self.ride.start_is_async:
+        if not self.ride.start_returned:
             # start() still holds its thread, as `run_forever()` does: stop() comes from another one.
             threading.Thread(target=self._stop_from_outside, name="stop", daemon=True).start()
         limit_ns = monotonic_ns() + int(STOP_LIMIT_S * NS_PER_S)
@@ -384,7 +387,12 @@ class Worker:
     def _stop_from_outside(self) -> None:
         self.ride.stopping()
         try:
-            self.ride.stop()
+            result, loop = self.ride.stop(), self.tasks.running_loop()
+            if result is not None and loop is not None:
+                # An asynchronous stop() runs where the subject does.
+                asyncio.run_coroutine_threadsafe(awaited(result), loop).result(STOP_LIMIT_S)
+            elif result is not None:
+                asyncio.run(awaited(result))
         except Exception as problem:
             self.ride.failed("stop", problem)
         time.sleep(1.0)
@@ -433,6 +441,11 @@ class Worker:
             part.write_bytes(msgspec.json.encode(result))
             part.replace(self.job.result)
             getattr(self, "_exit", os._exit)(0)
+
+
+async def awaited(result: Awaitable[Any]) -> None:
+    """Wait for whatever can be awaited."""
+    await result
 
 
 def port_of(live: LiveExchange | SimExchange, name: str) -> int:

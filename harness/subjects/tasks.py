@@ -213,6 +213,11 @@ class TaskWatch:
             if now_ns - since >= BLOCKED_NS and key in self.loops
         ]
 
+    def running_loop(self) -> Any:
+        """A loop of the subject's that runs at this moment; None when there is none."""
+        loops = [record.loop() for record in self.loops.values()]
+        return next((loop for loop in loops if loop is not None and loop.is_running()), None)
+
     def main_place(self) -> str:
         """Where the subject's tasks wait, for a stop() that does not return."""
         waiting = [text for record in self.tasks if (text := _pending(record))]

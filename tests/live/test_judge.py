@@ -131,6 +131,40 @@ class Iterated:
                 yield json.loads(message)
 
 
+class Holding(Base):
+    """start() keeps its thread, and stop() must be awaited."""
+
+    def start(self, symbols):
+        asyncio.run(self.main())
+
+    async def main(self):
+        self.task = asyncio.ensure_future(self.read())
+        await asyncio.wait([self.task])
+
+    async def stop(self):
+        self.task.cancel()
+
+
+class Returned(Base):
+    """start() is no coroutine function and gives a coroutine back; whoever stops it twice leaves a thread."""
+
+    stops = 0
+
+    def start(self, symbols):
+        return self.main()
+
+    async def main(self):
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.ensure_future(self.read())
+        await self.task
+
+    def stop(self):
+        self.stops += 1
+        self.loop.call_soon_threadsafe(self.task.cancel)
+        if self.stops > 1:
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+
 class Foreign(Base):
     """Wants a host that is none of the exchange's."""
 
@@ -153,6 +187,8 @@ CASES = {
     "thread": ("Base", (), "host.thread", "intact", None),
     "own thread": ("Threaded", (), "host.await", "intact", None),
     "async for": ("Iterated", (), "host.await", "intact", None),
+    "holding": ("Holding", (), "host.await", "intact", None),
+    "returned": ("Returned", (), "host.await", "intact", None),
     "mute": ("Mute", ("tcp.reset_peer@frame=30",), "host.await", "silent", ("stopped", "receive")),
     "warns": ("Warns", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
     "exits": ("Exits", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
