@@ -201,9 +201,11 @@ class Worker:
             self.ride.say("the program around the subject ended")
 
     def _guard_exit(self) -> None:
-        self._exit = os._exit
+        self._exit, ours = os._exit, os.getpid()
 
         def note_exit(code: int) -> None:
+            if os.getpid() != ours:
+                self._exit(code)  # a child that was forked off, as multiprocessing does, ends as it should
             # The subject ends the process: the judge must outlive that to say so.
             self.ledger.write(Exited(at_ns=monotonic_ns(), code=code))
             threading.Event().wait()

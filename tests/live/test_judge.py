@@ -20,7 +20,7 @@ RECORDING = str(ROOT / "recordings" / "btcusdt.parquet")
 S = 1_000_000_000
 
 BOT = '''
-import asyncio, ctypes, json, logging, os, sys, threading, time
+import asyncio, ctypes, json, logging, multiprocessing, os, sys, threading, time
 import websockets
 
 log = logging.getLogger("bot")
@@ -165,6 +165,22 @@ class Returned(Base):
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 
 
+class Forks(Base):
+    """Has a child process, and is only content when that ends by itself."""
+
+    async def start(self, symbols):
+        self.child = multiprocessing.get_context("fork").Process(target=int)
+        self.child.start()
+        await super().start(symbols)
+
+    async def stop(self):
+        await super().stop()
+        self.child.join(2)
+        if self.child.is_alive():
+            self.child.kill()
+            await asyncio.Event().wait()
+
+
 class Foreign(Base):
     """Wants a host that is none of the exchange's."""
 
@@ -189,6 +205,7 @@ CASES = {
     "async for": ("Iterated", (), "host.await", "intact", None),
     "holding": ("Holding", (), "host.await", "intact", None),
     "returned": ("Returned", (), "host.await", "intact", None),
+    "forks": ("Forks", (), "host.await", "intact", None),
     "mute": ("Mute", ("tcp.reset_peer@frame=30",), "host.await", "silent", ("stopped", "receive")),
     "warns": ("Warns", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
     "exits": ("Exits", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
