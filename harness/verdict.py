@@ -30,6 +30,7 @@ from harness.checks import (
     for_incident,
     news,
     noise_of,
+    parting_words,
     signals,
 )
 from harness.clock import NS_PER_S
@@ -155,7 +156,10 @@ def judge(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: No
     everything = signals(case, noise)
     incidents = find_incidents(case, noise)
     told = news(case, everything, incidents)
-    findings = tuple(_finding(case, incident, everything, told) for incident in incidents)
+    parting = parting_words(case, noise)
+    findings = tuple(
+        _finding(case, incident, everything, parting if incident.at_stop else told) for incident in incidents
+    )
     return Verdict(
         outcome=_outcome(findings),
         sent=int((case.asked & (case.sent_ns <= question.closed_ns)).sum()),

@@ -28,7 +28,17 @@ from harness.checks import (
 )
 from harness.checks.case import Case
 from harness.checks.incident import STAGES, Incident, Question, Stage
-from harness.checks.signals import Noise, Signal, accidents, discounted, for_incident, news, noise_of, signals
+from harness.checks.signals import (
+    Noise,
+    Signal,
+    accidents,
+    discounted,
+    for_incident,
+    news,
+    noise_of,
+    parting_words,
+    signals,
+)
 from harness.checks.tape import Tape
 
 if TYPE_CHECKING:
@@ -50,6 +60,7 @@ __all__ = [
     "for_incident",
     "news",
     "noise_of",
+    "parting_words",
     "signals",
     "summaries",
 ]

@@ -1,4 +1,4 @@
-"""Cannot stop: stop() hangs, or raises."""
+"""Cannot stop: stop() hangs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def find(case: Case) -> list[Incident]:
                 Incident(
                     check="cannot_stop",
                     stage="schedule",
-                    start_ns=entry.at_ns,
-                    latest_ns=entry.at_ns + case.question.deadline_ns,
+                    start_ns=(start_ns := case.stop_called_ns(entry)),
+                    latest_ns=start_ns + case.question.deadline_ns,
+                    at_stop=True,
                     cause=entry.text,
                     suggestion="cancel the tasks, close the connections with a timeout, and wait for both with a limit",
                 )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NEVER = np.iinfo(np.int64).max // 4
 """A time that does not come; a quarter of the range, so that a deadline can be added to it."""
 NO_MATCH = -1
+STOP_CALLED = "stop() called"
+"""What is noted before the subject's stop()."""
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,6 +298,11 @@ class Case:
     def fault_name(self, index: int) -> str:
         """`layer.kind` of a fault of the plan; empty for the exchange's own doing."""
         return self.question.faults[index] if 0 <= index < len(self.question.faults) else ""
+
+    def stop_called_ns(self, entry: book.AnyEntry) -> int:
+        """When the stop() was called of which an entry tells."""
+        calls = (e.at_ns for e in self.afterwards if isinstance(e, book.Noted) and e.text == STOP_CALLED)
+        return next((at_ns for at_ns in calls if at_ns <= entry.at_ns), entry.at_ns)
 
     def notes_about(self, *what: str) -> list[str]:
         """Evidence of these kinds, in order, each once."""

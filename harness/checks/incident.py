@@ -69,5 +69,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """What belongs to the sentence only when nobody was told."""
     suggestion: str = ""
     evidence: tuple[str, ...] = ()
+    at_stop: bool = False
+    """A promise of `stop()`: what is said while it runs, after the observation, tells of it."""
     excusable: bool = True
     """False: no signal is expected (a false alarm), so the incident cannot be silent."""

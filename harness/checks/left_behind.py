@@ -16,13 +16,15 @@ def find(case: Case) -> list[Incident]:
     left = [entry for entry in case.afterwards if isinstance(entry, book.Noted) and entry.what == "left behind"]
     if not left:
         return []
+    start_ns = case.stop_called_ns(left[0])
     more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
     return [
         Incident(
             check="left_behind",
             stage="schedule",
-            start_ns=left[0].at_ns,
-            latest_ns=left[0].at_ns + case.question.deadline_ns,
+            start_ns=start_ns,
+            latest_ns=start_ns + case.question.deadline_ns,
+            at_stop=True,
             cause=f"after stop() returned, {left[0].text}{more}",
             suggestion="keep a reference to every task and thread, and end them all in stop()",
             evidence=tuple(entry.text for entry in left[1:6]),

@@ -61,6 +61,8 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     templates: tuple[str, ...] = ()
     healthy_names: tuple[str, ...] | None = None
     """Health attributes that read healthy at some time in that run; None when there was no such run."""
+    parting: tuple[str, ...] = ()
+    """What it says when it is stopped; never subtracted from what is said before."""
     flickers_ns: dict[str, int] = {}
     """Health attributes that turned unhealthy in that run, and the longest time for which they stayed so."""
 
@@ -75,6 +77,12 @@ def signals(case: Case, noise: Noise = NO_NOISE) -> list[Signal]:
     spoken = [signal for signal in found if signal is not None and signal.template not in known]
     standing = _unhealthy(case, noise)
     return sorted([*spoken, *standing], key=lambda signal: signal.at_ns)
+
+
+def parting_words(case: Case, noise: Noise = NO_NOISE) -> list[Signal]:
+    """What was said while stop() ran, after the observation: it tells of the stop and of nothing else."""
+    found = [_of_entry(entry) for entry in case.afterwards]
+    return [signal for signal in found if signal is not None and signal.template not in noise.parting]
 
 
 def accidents(case: Case) -> list[str]:
@@ -95,13 +103,19 @@ def accidents(case: Case) -> list[str]:
 def noise_of(case: Case) -> Noise:
     """What this run says; to be used only when the run is sound and without faults."""
     healthy = [e.name for e in case.entries if isinstance(e, book.HealthRead) and e.healthy]
-    templates = [signal.template for signal in map(_of_entry, case.entries) if signal is not None]
+    templates, parting = (
+        [signal.template for signal in map(_of_entry, entries) if signal is not None]
+        for entries in (case.entries, case.afterwards)
+    )
     flickers: dict[str, int] = {}
     for name, begun_ns, until_ns, turned in _unhealthy_times(case):
         if turned:
             flickers[name] = max(flickers.get(name, 0), until_ns - begun_ns)
     return Noise(
-        templates=tuple(dict.fromkeys(templates)), healthy_names=tuple(dict.fromkeys(healthy)), flickers_ns=flickers
+        templates=tuple(dict.fromkeys(templates)),
+        healthy_names=tuple(dict.fromkeys(healthy)),
+        parting=tuple(dict.fromkeys(parting)),
+        flickers_ns=flickers,
     )
 
 

@@ -33,6 +33,10 @@ class Ride(Protocol):
         """Call the subject's stop, if it has one."""
         ...
 
+    def drop_unrun_tasks(self) -> bool:
+        """Whether start() left tasks on this thread's loop, which has never run; they are cancelled."""
+        ...
+
     def renew(self) -> None:
         """Make a fresh subject: the first one was started where it cannot run."""
         ...
@@ -138,6 +142,11 @@ def run_sync(ride: Ride) -> None:
         return
     if result is not None:
         asyncio.run(_finish(ride, result))
+        return
+    if ride.drop_unrun_tasks():
+        # The same need: up to Python 3.13 `get_event_loop()` makes a loop where none runs.
+        ride.renew()
+        asyncio.run(live(ride))
         return
     ride.over.wait()
     ride.stopping()

@@ -8,6 +8,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from harness.checks.case import STOP_CALLED
 from harness.clock import monotonic_ns
 from harness.ledger import Noted, Raised
 from harness.subjects import anatomy, load
@@ -113,6 +114,10 @@ class SubjectRide:
         result = getattr(self.subject, self.anatomy.stop)()
         return result if inspect.isawaitable(result) else None
 
+    def drop_unrun_tasks(self) -> bool:
+        """Whether start() left tasks on this thread's loop, which has never run; they are cancelled."""
+        return self._tasks.drop_unrun()
+
     def let_go(self) -> None:
         """Hold the subject by a weak reference."""
         try:
@@ -127,7 +132,7 @@ class SubjectRide:
 
     def stopping(self) -> None:
         """Note that stop() is about to be called."""
-        self._write(Noted(at_ns=monotonic_ns(), what="stop", text="stop() called"))
+        self._write(Noted(at_ns=monotonic_ns(), what="stop", text=STOP_CALLED))
 
     def stopped(self) -> None:
         """Note that stop() returned, and what is still alive."""

@@ -213,6 +213,27 @@ class TaskWatch:
             if now_ns - since >= BLOCKED_NS and key in self.loops
         ]
 
+    def drop_unrun(self) -> bool:
+        """Cancel what waits on the calling thread's own loop, if that has never run; whether there was anything."""
+        if not any(record.tasks and not record.runs for record in self.loops.values()):
+            return False  # asking for the thread's loop might make one
+        try:
+            loop = asyncio.get_event_loop()
+        except RuntimeError:
+            return False
+        record = self.loops.get(id(loop))
+        waiting = asyncio.all_tasks(loop)
+        if record is None or record.runs or not waiting:
+            return False
+        for task in waiting:
+            task.cancel()  # before its first step, so that none of its code runs
+        loop.run_until_complete(asyncio.wait(waiting))
+        loop.close()
+        asyncio.set_event_loop(None)
+        self.loops.pop(id(loop))
+        self.tasks[:] = [made for made in self.tasks if made.loop() is not loop]
+        return True
+
     def running_loop(self) -> Any:
         """A loop of the subject's that runs at this moment; None when there is none."""
         loops = [record.loop() for record in self.loops.values()]

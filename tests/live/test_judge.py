@@ -165,6 +165,13 @@ class Returned(Base):
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 
 
+class Scheduling(Base):
+    """start() is an ordinary function that counts on the loop of whoever calls it."""
+
+    def start(self, symbols):
+        self.task = asyncio.get_event_loop().create_task(self.read())
+
+
 class Forks(Base):
     """Has a child process, and is only content when that ends by itself."""
 
@@ -205,6 +212,7 @@ CASES = {
     "async for": ("Iterated", (), "host.await", "intact", None),
     "holding": ("Holding", (), "host.await", "intact", None),
     "returned": ("Returned", (), "host.await", "intact", None),
+    "scheduling": ("Scheduling", (), "host.await", "intact", None),
     "forks": ("Forks", (), "host.await", "intact", None),
     "mute": ("Mute", ("tcp.reset_peer@frame=30",), "host.await", "silent", ("stopped", "receive")),
     "warns": ("Warns", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from harness.clock import monotonic_ns
 from harness.subjects import TaskWatch
 
@@ -54,6 +56,36 @@ def test_a_loop_that_was_given_work_and_never_ran_is_named():
         loop.call_soon_threadsafe(lambda: None)
         assert any("never run" in text for _, text in notes(watch, entries))
         loop.close()
+
+
+def on_a_loop_of_its_thread(watch, run):
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    if run:
+        loop.run_until_complete(asyncio.sleep(0))
+    task = loop.create_task(waits_for_ever())
+    dropped = watch.drop_unrun()
+    ended = task.cancelled()
+    if not dropped:
+        task.cancel()
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+    return dropped, ended
+
+
+@pytest.mark.parametrize("run", [False, True])
+def test_only_tasks_of_a_loop_that_never_ran_are_dropped_for_a_second_start(run):
+    found = []
+    with TaskWatch([].append, ignored_threads=()) as watch:
+        found.append(in_thread(lambda: on_a_loop_of_its_thread(watch, run)))
+        assert found == [(not run, not run)]
+        assert bool(watch.left_behind()) is False
+
+
+def test_a_thread_without_tasks_is_given_no_loop():
+    with TaskWatch([].append, ignored_threads=()) as watch:
+        assert in_thread(watch.drop_unrun) is False
+        assert watch.loops == {}
 
 
 def test_what_a_task_died_of_is_told_without_hushing_the_interpreter():
