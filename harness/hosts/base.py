@@ -93,7 +93,8 @@ async def stop(ride: Ride) -> None:
         result = ride.stop()
         if result is not None:
             await result
-    except Exception as problem:
+    except (Exception, asyncio.CancelledError) as problem:
+        # `task.cancel(); await task` hands its CancelledError on: nobody has cancelled us.
         ride.failed("stop", problem)
     await asyncio.sleep(WIND_DOWN_S)
     ride.stopped()
@@ -154,7 +155,7 @@ def run_sync(ride: Ride) -> None:
         result = ride.stop()
         if result is not None:
             asyncio.run(_awaited(result))
-    except Exception as problem:
+    except (Exception, asyncio.CancelledError) as problem:
         ride.failed("stop", problem)
     ride.stopped()
 

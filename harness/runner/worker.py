@@ -395,7 +395,7 @@ class Worker:
                 asyncio.run_coroutine_threadsafe(awaited(result), loop).result(STOP_LIMIT_S)
             elif result is not None:
                 asyncio.run(awaited(result))
-        except Exception as problem:
+        except (Exception, asyncio.CancelledError) as problem:
             self.ride.failed("stop", problem)
         time.sleep(1.0)
         self.ride.stopped()

@@ -188,6 +188,14 @@ class Forks(Base):
             await asyncio.Event().wait()
 
 
+class HandsOn(Base):
+    """stop() cancels its task, awaits it, and hands the CancelledError on to its caller."""
+
+    async def stop(self):
+        self.task.cancel()
+        await self.task
+
+
 class Foreign(Base):
     """Wants a host that is none of the exchange's."""
 
@@ -214,6 +222,7 @@ CASES = {
     "returned": ("Returned", (), "host.await", "intact", None),
     "scheduling": ("Scheduling", (), "host.await", "intact", None),
     "forks": ("Forks", (), "host.await", "intact", None),
+    "hands on": ("HandsOn", (), "host.await", "intact", None),
     "mute": ("Mute", ("tcp.reset_peer@frame=30",), "host.await", "silent", ("stopped", "receive")),
     "warns": ("Warns", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
     "exits": ("Exits", ("tcp.reset_peer@frame=30",), "host.await", "loud", ("stopped", "receive")),
