@@ -61,6 +61,8 @@ Outcome = Literal["intact", "loud", "silent", "unjudged"]
 MAX_SIGNALS = 50
 """Signals shown of a run or a finding; a reconnect storm has thousands, all alike."""
 MAX_LAST_WORDS = 3
+MIN_ILLEGIBLE = 20
+"""Fewer things that are no trade may have been taken for trades by a subject that does read them."""
 
 
 class SignalSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +154,9 @@ def judge(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: No
         noise: what a sound run without faults also says; None when there was none.
     """
     case = Case(tape, entries, question)
+    reason = illegible(case)
+    if reason:
+        return unjudged(reason)
     noise = noise or Noise()
     everything = signals(case, noise)
     incidents = find_incidents(case, noise)
@@ -186,6 +191,8 @@ def settled(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: 
         noise: None while the run without faults is still going on: then no signal is final.
     """
     case = Case(tape, entries, question)
+    if illegible(case):
+        return True
     incidents = find_incidents(case, noise or Noise())
     everything = news(case, signals(case, noise or Noise()), incidents)
     for incident in incidents:
@@ -193,6 +200,18 @@ def settled(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: 
         if incident.excusable and not told and question.closed_ns <= incident.latest_ns:
             return False
     return True
+
+
+def illegible(case: Case) -> str:
+    """Why nothing can be said of what was taken: none of it reads as a trade. Empty: some of it does."""
+    takes = [take.entry for take in case.takes]
+    if len(takes) < MIN_ILLEGIBLE or any(one.trade_id is not None or (one.price and one.quantity) for one in takes):
+        return ""
+    return (
+        f"what the tap is given does not read as a trade, {len(takes)} times: no id, and no price with a quantity; "
+        "hand it a dictionary or an object with names such as a, p, q, T, m or trade_id, price, quantity, or name "
+        "another place with --tap"
+    )
 
 
 def unjudged(reason: str) -> Verdict:

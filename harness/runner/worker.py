@@ -349,6 +349,8 @@ class Worker:
         entries = list(self.ledger)
         question = self._question(closed_ns)
         verdict = judge(self._tape(), entries, question, noise)
+        if verdict.outcome == "unjudged":
+            self.give_up(verdict.reason, fatal=True)
         own = None
         if self.scenario.is_plain and verdict.intact:
             own = noise_of(Case(self._tape(), entries, question))

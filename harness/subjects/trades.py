@@ -28,14 +28,15 @@ ID_NAMES = (
     "aggregate_trade_id",
     "trade_id",
     "tradeId",
+    "tid",
     "id",
 )
 PRICE_NAMES = ("p", "price", "px")
-QUANTITY_NAMES = ("q", "quantity", "qty", "size", "amount", "volume")
+QUANTITY_NAMES = ("q", "quantity", "qty", "size", "sz", "amount", "volume", "vol")
 TIME_NAMES = ("T", "trade_time", "tradeTime", "trade_time_ms", "transact_time", "time_ms", "timestamp", "time", "ts")
 MAKER_NAMES = ("m", "is_buyer_maker", "isBuyerMaker", "buyer_maker", "buyer_is_maker", "maker")
 SIDE_NAMES = ("side", "aggressor", "taker_side", "direction")
-SYMBOL_NAMES = ("s", "symbol", "market", "pair", "instrument", "ticker")
+SYMBOL_NAMES = ("s", "symbol", "sym", "market", "pair", "instrument", "ticker")
 SIDES = {"buy": False, "b": False, "bid": False, "sell": True, "s": True, "ask": True}
 """By the word for the taker's side: whether the buyer was the maker, since then the seller crossed the spread."""
 NO_SYMBOLS = frozenset({*SIDES, "aggtrade", "trade"})

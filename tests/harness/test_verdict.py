@@ -35,6 +35,33 @@ def test_the_order_in_which_threads_wrote_does_not_matter(order):
     assert story.judge() == expected
 
 
+NOTHING = {"trade_id": None, "price": "", "quantity": "", "trade_time": None, "is_buyer_maker": None}
+
+
+def test_a_tap_whose_trades_nobody_can_read_is_not_judged():
+    story = Story().connect().send(0, 50)
+    for frame in range(50):
+        story.accept(frame, **NOTHING | {"price": "91350.1"})
+    verdict = story.judge()
+    assert verdict.outcome == "unjudged"
+    assert "50 times" in verdict.reason
+    assert settled(story.tape, story.entries, story.question(end_s=5), None)
+
+
+def test_what_is_no_trade_among_trades_is_judged():
+    story = Story().connect().deliver(0, 20).send(20, 50)
+    for frame in range(20, 50):
+        story.accept(frame, **NOTHING)
+    assert {finding.check for finding in story.judge().findings} == {"phantom", "stopped"}
+
+
+def test_a_price_with_its_quantity_reads_as_a_trade():
+    story = Story().connect().send(0, 50)
+    for frame in range(50):
+        story.accept(frame, trade_id=None)
+    assert story.judge().intact
+
+
 def test_the_last_words_before_a_silence_are_kept():
     verdict = Story().connect().warn(0.1, "streams running", level=20).deliver(0, 20).cut(1.95).judge()
     assert [word.text for word in verdict.last_words] == ["streams running"]
