@@ -70,9 +70,13 @@ def endpoint_steps(url: str, symbol: str, *, timeout_s: float, cafile: str | Non
         UsageError: the URL is none.
     """
     parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as problem:
+        raise UsageError(f"{url!r} is no endpoint: {problem}") from problem
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise UsageError(f"{url!r} is no endpoint; write wss://host:port")
-    probe = _Probe(parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80), symbol, timeout_s, cafile)
+    probe = _Probe(parts.hostname, port, symbol, timeout_s, cafile)
     stages: list[tuple[str, Callable[[], str]]] = [("resolve", probe.resolve), ("connect", probe.connect)]
     stages += [("tls", probe.tls)] if parts.scheme == "wss" else []
     stages += [("upgrade", probe.upgrade), ("subscribe", probe.subscribe), ("receive", probe.receive)]
@@ -204,7 +208,10 @@ class _Probe:
             for event in events:
                 data = getattr(event, "data", b"")
                 if data[:1] == b"{":
-                    message = json.loads(data)
+                    try:
+                        message = json.loads(data)
+                    except (ValueError, RecursionError) as problem:
+                        raise _Stop(f"a message that is no JSON: {data[:80]!r}", _NOT_JSON) from problem
                     if wanted(message):
                         found.append(message)
             return bool(found)
@@ -236,6 +243,7 @@ class _Probe:
             self.protocol.receive_data(data)
 
 
+_NOT_JSON = "a proxy or another service answers in the exchange's place: check host, port and path"
 _STATUS = {
     403: "a firewall of the exchange refuses this address: too many connections, or a blocked network",
     404: "this path does not exist: /ws and /stream do; the USD-M paths moved in 2026",
@@ -265,6 +273,8 @@ def _look_up(host: str, port: int) -> Any:
         return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except OSError as problem:
         return problem
+    except UnicodeError:
+        return OSError(f"{host} cannot be a name")
 
 
 def proxies() -> list[str]:
