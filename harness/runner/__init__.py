@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -245,7 +246,9 @@ class _Batch:
             code = nursery.run(path, self._limit_s(job.scenario))
         except OSError:
             nursery.close()
-            return -1
+            with self.lock:
+                self.processes.discard(nursery.process)
+            return -signal.SIGKILL  # whatever ended it took its worker with it
         idle.put(nursery)
         return code
 

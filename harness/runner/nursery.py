@@ -105,7 +105,8 @@ class Nursery:
         """End it."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # it is gone, and what it was last told is still in the pipe
+                    pipe.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
