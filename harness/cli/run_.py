@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -214,7 +215,8 @@ def _raise_when_hopeless(results: Sequence[RunResult]) -> None:
 def _dry_run(scenario: Scenario) -> int:
     from harness.subjects import anatomy, find_tap, load
 
-    subject = load(scenario.subject, scenario.path)
+    with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no result of ours
+        subject = load(scenario.subject, scenario.path)
     found = anatomy(subject, scenario.tap)
     tap = found.tap or find_tap(subject)
     print(f"subject  {scenario.subject} ({type(subject).__name__})")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import operator
+import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,9 @@ def load(spec: str, path: str = ".") -> Any:
     module_name, colon, attribute = spec.partition(":")
     if not colon or not module_name or not attribute:
         raise SubjectError(f"{spec!r} is no subject; write module:attribute, for example bot.flow:OrderFlowService")
+    if "/" in module_name or "\\" in module_name or module_name.endswith(".py"):
+        dotted = ".".join(re.split(r"[/\\]+", module_name.removesuffix(".py"))).strip(".")
+        raise SubjectError(f"{module_name} is a file, and a subject is named by its module; write {dotted}:{attribute}")
     folder = str(Path(path).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -66,13 +71,12 @@ def load(spec: str, path: str = ".") -> Any:
     except ModuleNotFoundError as missing:
         if missing.name and (module_name == missing.name or module_name.startswith(missing.name + ".")):
             raise SubjectError(
-                f"no module named {missing.name!r} in {folder} or on the path (subject {spec})"
+                f"no module named {missing.name!r} in {folder} or on the path (subject {spec}); "
+                f"{_way_to(missing.name, folder, path)}"
             ) from missing
-        raise SubjectError(f"{module_name} cannot be imported: {missing}") from missing
-    except Exception as problem:
-        raise SubjectError(
-            f"{module_name} cannot be imported: {type(problem).__name__}: {problem}{_where(problem)}"
-        ) from problem
+        raise SubjectError(f"{module_name} cannot be imported: {missing}{_where(missing)}") from missing
+    except (Exception, SystemExit) as problem:
+        raise SubjectError(f"{module_name} cannot be imported: {_said(problem)}{_where(problem)}") from problem
     for name in attribute.split("."):
         if not hasattr(target, name):
             public = [word for word in vars(target) if not word.startswith("_")]
@@ -87,8 +91,11 @@ def make(target: Any, spec: str) -> Any:
         return target
     try:
         return target()
-    except Exception as problem:
-        raise SubjectError(f"{spec}() raised {type(problem).__name__}: {problem}{_where(problem)}") from problem
+    except (Exception, SystemExit) as problem:
+        where = _where(problem)
+        # Without a line of the subject's own it was the call itself that failed.
+        way_out = "" if where else "; it is called with no arguments: name a factory that knows them"
+        raise SubjectError(f"{spec}() raised {_said(problem)}{where}{way_out}") from problem
 
 
 def anatomy(subject: Any, tap: str | None = None) -> Anatomy:
@@ -166,6 +173,24 @@ def has_health(subject: Any, name: str) -> bool:
     return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
+def _way_to(name: str, folder: str, path: str) -> str:
+    # The layout with a folder src is the usual reason why a package is not found.
+    source = Path(folder, "src")
+    if any(Path(source, *name.split(".")).with_suffix(end).exists() for end in ("", ".py")):
+        return f"it is in {source}: add --path {Path(path, 'src')}"
+    return "--path names the folder to import from"
+
+
+def _said(problem: BaseException) -> str:
+    # One line whatever it was: the first of many often says more than the last.
+    said = problem.msg if isinstance(problem, SyntaxError) else str(problem)
+    return f"{type(problem).__name__}: {' '.join(said.split())}"
+
+
 def _where(problem: BaseException) -> str:
-    frames = inspect.getinnerframes(problem.__traceback__) if problem.__traceback__ else []
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    # The last line that is neither ours nor the import machinery's.
+    if isinstance(problem, SyntaxError):
+        return f" ({problem.filename}:{problem.lineno})" if problem.filename and problem.lineno not in (None, 0) else ""
+    frames = traceback.extract_tb(problem.__traceback__)
+    theirs = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen ")]
+    return f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""

@@ -81,6 +81,20 @@ def test_what_cannot_be_written_is_refused_before_the_work(line, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_a_dry_run_survives_what_the_subject_does_while_it_is_loaded(tmp_path, monkeypatch, capsys):
+    """It happens in our own process: what is printed there is no result, and an exit there is not ours."""
+    (tmp_path / "chatty_bot.py").write_text("print('loading')\nclass Bot:\n    def start(self, symbols): pass\n")
+    (tmp_path / "ended_bot.py").write_text("raise SystemExit(5)")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    line = ["--recording", RECORDING, "--dry-run", "--path", str(tmp_path)]
+    assert main(["run", "chatty_bot:Bot", *line]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("subject  chatty_bot:Bot (Bot)\n")
+    assert err == "loading\n"
+    assert main(["run", "ended_bot:Bot", *line]) == 2
+    assert "ended_bot cannot be imported: SystemExit: 5" in capsys.readouterr().err
+
+
 def test_a_report_whose_file_cannot_be_written_in_the_end_is_not_lost(tmp_path, monkeypatch, capsys):
     """The disk may fill up while the runs go on."""
     monkeypatch.setattr("harness.cli.run_.check_file", lambda _: (tmp_path / "report.json").mkdir())

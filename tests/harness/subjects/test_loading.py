@@ -94,3 +94,38 @@ def test_properties_that_raise_before_start_hide_nothing_of_the_rest():
 def test_a_subject_that_cannot_be_started_is_refused():
     with pytest.raises(SubjectError, match="start"):
         anatomy(object())
+
+
+def test_a_subject_that_ends_the_program_while_it_is_loaded_is_a_mistake_and_not_the_end(module):
+    with pytest.raises(SubjectError, match=r"cannot be imported: SystemExit: 5 .*bot_under_test.py:1"):
+        load("bot_under_test:Bot", module("raise SystemExit(5)"))
+    with pytest.raises(SubjectError, match=r"Bot\(\) raised SystemExit: no key"):
+        load("bot_under_test:Bot", module("class Bot:\n    def __init__(self): raise SystemExit('no key')\n"))
+
+
+def test_a_mistake_is_placed_in_the_subject_and_never_in_ours(module):
+    with pytest.raises(SubjectError, match=r"SyntaxError: [^()]* \([^()]*bot_under_test.py:2\)$"):
+        load("bot_under_test:Bot", module("x = 1\ndef f(:\n"))
+    with pytest.raises(SubjectError, match="'url'; it is called with no arguments: name a factory") as caught:
+        load("bot_under_test:Bot", module("class Bot:\n    def __init__(self, url): pass\n"))
+    assert "loading.py" not in str(caught.value)
+
+
+def test_what_was_said_in_several_lines_is_said_in_one(module):
+    path = module("class Bot:\n    def __init__(self): raise ValueError('2 settings miss:\\n  KEY\\n  SECRET')\n")
+    with pytest.raises(SubjectError, match="ValueError: 2 settings miss: KEY SECRET "):
+        load("bot_under_test:Bot", path)
+
+
+def test_a_file_name_in_place_of_a_module_gets_the_module(module):
+    with pytest.raises(SubjectError, match=r"write bot\.flow:Bot$"):
+        load("./bot/flow.py:Bot", module(""))
+
+
+def test_a_package_below_src_is_found_for_who_forgot_it(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "sound_bot"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("class Bot: pass")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SubjectError, match=r"add --path .*src$"):
+        load("sound_bot:Bot", str(tmp_path))
