@@ -175,7 +175,8 @@ def _scenarios(args: argparse.Namespace, base: Scenario) -> list[Scenario]:
         return [change(base, faults=together, host=host, plan=args.plan) for host in hosts or [base.host]]
     from harness.runner.each import each_fault
 
-    found = [change(base, faults=together, host=host) for host in hosts] if hosts or together else []
+    hosts = hosts or ([base.host] if together else [])
+    found = [change(base, faults=together, host=host, plan=args.plan) for host in hosts]
     return [*found, *each_fault(base, args.faults)]
 
 

@@ -81,6 +81,14 @@ def test_what_cannot_be_written_is_refused_before_the_work(line, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_faults_of_a_layer_and_faults_by_name_are_both_run(capsys):
+    """A fault that was asked for and left out without a word would be a silent failure of our own."""
+    line = ["run", SUBJECT, "--recording", RECORDING, "--mode", "sim", "--duration", "1s", "--format", "json"]
+    assert main([*line, "--faults", "tcp.latency", "--fault", "tcp.jitter", "--fault", "tcp.slicer"]) == 0
+    faults = [one["faults"] for one in json.loads(capsys.readouterr().out)["runs"]]
+    assert sorted(faults) == [["tcp.jitter", "tcp.slicer"], ["tcp.latency"]]
+
+
 def test_a_dry_run_survives_what_the_subject_does_while_it_is_loaded(tmp_path, monkeypatch, capsys):
     """It happens in our own process: what is printed there is no result, and an exit there is not ours."""
     (tmp_path / "chatty_bot.py").write_text("print('loading')\nclass Bot:\n    def start(self, symbols): pass\n")
