@@ -89,8 +89,13 @@ def nearest(word: str, known: Iterable[str], *, noun: str) -> str:
         A clause such as `unknown fault 'tcp.rest'; did you mean 'tcp.reset_peer'?`.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = closest(word, names)
     if close:
-        return f"unknown {noun} {word!r}; did you mean {close[0]!r}?"
+        return f"unknown {noun} {word!r}; did you mean {close!r}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"unknown {noun} {word!r}; there are: {shown}"
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Find the right word that is nearest to what the user wrote; empty when none is near."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)), "")

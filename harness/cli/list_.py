@@ -72,7 +72,9 @@ def _recordings(folder: Path) -> Iterable[Row]:
     from harness.recording import open_recording
 
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; name one with --dir")
+        raise UsageError(
+            f"{folder}: no such folder; name one with --dir, or make a recording with harness record or synth"
+        )
     for path in sorted(folder.rglob("*.parquet")):
         try:
             metadata = open_recording(path).metadata

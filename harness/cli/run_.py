@@ -139,11 +139,20 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
 
     for recording in args.recording:
         if "://" not in recording and not Path(recording).exists():
-            raise UsageError(f"{recording}: no such recording; `harness list recordings` shows what there is")
+            raise UsageError(
+                f"{recording}: no such recording; `harness list recordings` shows what there is, "
+                "and harness record, import and synth make one"
+            )
     speed = parse_speed(args.speed)
     duration_ns = parse_duration_ns(args.duration) if args.duration is not None else None
     if duration_ns == 0:
         raise UsageError(f"--duration {args.duration}: nothing would be played; leave it out for the whole tape")
+    deadline_ns = parse_duration_ns(args.deadline)
+    if deadline_ns == 0:
+        raise UsageError(f"--deadline {args.deadline}: nobody can tell in no time; leave it out for 60s")
+    for symbol in args.symbol:
+        if not symbol.strip():
+            raise UsageError(f"--symbol {symbol!r}: names no symbol; leave it out for those of the recording")
     return Scenario(
         subject=args.subject,
         recordings=tuple(args.recording),
@@ -152,7 +161,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         mode=args.mode,
         tap=args.tap,
         seed=seed_of(args.seed, getattr(args, "plan", None)),
-        deadline_ns=parse_duration_ns(args.deadline),
+        deadline_ns=deadline_ns,
         speed=0.0 if speed == MAX else speed,
         retime=args.retime,
         duration_ns=duration_ns,

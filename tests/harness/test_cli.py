@@ -14,6 +14,9 @@ import pytest
 
 from harness.cli import VERBS, main
 
+RECORDING = "recordings/btcusdt.parquet"
+SUBJECT = "orderflow.order_flow_service:OrderFlowService"
+
 
 def test_every_verb_has_a_module_and_shows_its_help(capsys):
     for verb in VERBS:
@@ -35,6 +38,12 @@ def test_every_verb_has_a_module_and_shows_its_help(capsys):
         (["serve", "r", "--port", "99999"], "--port: '99999' is not a whole number from 0 to 65535"),
         (["sweep", "a:B", "--recording", "r", "--runs", "0"], "--runs: '0' is not a whole number from 1"),
         (["record", "btcusdt", "--frames", "0"], "--frames: '0' is not a whole number from 1"),
+        (["run", "a:B", "--recording", "r", "extra"], "unrecognized arguments: extra; `harness run --help`"),
+        (["run", "a:B", "--recording", "r", "--fualt=x"], "unknown option '--fualt'; did you mean '--fault'?"),
+        (["run", "a:B", "--recording", "none.parquet"], "no such recording; `harness list recordings` shows"),
+        (["run", "a:B", "--recording", RECORDING, "--host", "awit"], "--host: unknown fault 'host.awit'; did you mean"),
+        (["run", "a:B", "--recording", RECORDING, "--deadline", "0"], "--deadline 0: nobody can tell in no time"),
+        (["run", "a:B", "--recording", RECORDING, "--symbol", ""], "--symbol '': names no symbol"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_exits_with_two(line, said, capsys):
@@ -43,10 +52,6 @@ def test_a_wrong_command_line_is_one_sentence_and_exits_with_two(line, said, cap
     assert len(lines) == 1
     assert lines[0].startswith("harness: ")
     assert said in lines[0]
-
-
-RECORDING = "recordings/btcusdt.parquet"
-SUBJECT = "orderflow.order_flow_service:OrderFlowService"
 
 
 @pytest.mark.parametrize(
