@@ -61,6 +61,32 @@ async def test_it(exchange):{STARTED}
 
 @pytest.mark.live
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [("-p", "no:asyncio", "-p", "no:anyio"), ("-o", "asyncio_mode=strict"), ("-o", "asyncio_mode=auto")],
+    ids=["no_plugin", "strict", "auto"],
+)
+def test_the_example_of_the_readme_runs_as_written(pytester, suite, options):
+    """It has no mark of an asyncio plugin; and who has none of these plugins has the same example."""
+    suite.makeini("[pytest]\n")
+    pytester.makepyfile(f"""
+import pytest
+from orderflow.order_flow_service import OrderFlowService
+
+@pytest.fixture
+def other(): return 7
+
+class TestBot:
+    @pytest.mark.recording("btcusdt.parquet", speed=10)
+    async def test_it(self, exchange, other):{STARTED.replace(chr(10), chr(10) + "    ")}
+        assert verdict.intact, verdict
+        assert other == 7
+""")
+    suite.runpytest_subprocess("-q", "-p", "no:cacheprovider", *options, timeout=90).assert_outcomes(passed=1)
+
+
+@pytest.mark.live
+@pytest.mark.slow
 def test_a_silent_service_fails_with_the_cause_in_words(suite):
     body = """
 import asyncio, json, websockets
