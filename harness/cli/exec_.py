@@ -86,6 +86,7 @@ def _replay(args: argparse.Namespace, command: list[str], patience_s: float) -> 
     from harness.exchange.settings import ExchangeSettings, parse_speed
     from harness.recording import load_timeline
     from harness.runner.program import describe, run_program
+    from harness.script import check
     from harness.transports.live import LiveExchange
 
     plan = plan_of(args)
@@ -93,7 +94,9 @@ def _replay(args: argparse.Namespace, command: list[str], patience_s: float) -> 
         if fault.layer == "host":
             raise UsageError(f"{fault.name}: hosts run a subject inside harness; use harness run")
     settings = ExchangeSettings(speed=parse_speed(args.speed), retime=args.retime, seed=plan.seed)
-    with LiveExchange(load_timeline(args.recording), plan, settings=settings, tls=True) as live:
+    timeline = load_timeline(args.recording)
+    check(plan, timeline)  # a fault that never strikes would pass for one that was survived
+    with LiveExchange(timeline, plan, settings=settings, tls=True) as live:
         urls = live.urls
         plain, secure = (int((urls[name] or ":0").rpartition(":")[2]) for name in ("ws", "wss"))
         ports = {80: plain, 8080: plain, 443: secure, 9443: secure}

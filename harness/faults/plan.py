@@ -262,7 +262,7 @@ def plan_fault(kind: str, given: Mapping[str, Any], place: str) -> PlannedFault:
     """
     kinds = catalogue()
     if kind not in kinds:
-        raise PlanError(place if place.startswith("--") else f"{place}.kind", nearest(kind, kinds, noun="fault"))
+        raise PlanError(place if place.startswith(("--", "@")) else f"{place}.kind", nearest(kind, kinds, noun="fault"))
     cls = kinds[kind]
     own = [field.name for field in msgspec.structs.fields(cls)]
     conditions = [field.name for field in msgspec.structs.fields(Condition) if field.name not in own]

@@ -22,6 +22,7 @@ from harness.pytest_plugin import recordings, setting
 from harness.recording import load_timeline
 from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
+from harness.script import check
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch, health_names
 from harness.subjects.loading import no_tap, usual_tap
 from harness.transports.live import LiveExchange
@@ -261,6 +262,8 @@ def played(request: pytest.FixtureRequest) -> Iterator[Any]:
     if any(fault.layer == "host" for fault in plan.faults):
         raise UsageError("@pytest.mark.recording: a test is its own host; host.* faults are for harness_run")
     timeline = load_timeline(recordings.episodes(asked.path), asked.symbols)
+    check(plan, timeline)  # a fault that never strikes would pass for one that was survived
+    parse_duration_ns(asked.deadline)  # a mistake in it is one before the test, not after the tape
     ledger = Ledger(monotonic_ns())
     settings = ExchangeSettings(
         speed=parse_speed(str(asked.speed)),

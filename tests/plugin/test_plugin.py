@@ -168,16 +168,24 @@ async def test_fault(exchange): ...
 @pytest.mark.recording("btcusdt.parquet", faults="host.thread")
 async def test_host(exchange): ...
 
+@pytest.mark.recording("btcusdt.parquet", faults="tcp.reset_peer@frame=201")
+async def test_frame(exchange): ...
+
+@pytest.mark.recording("btcusdt.parquet", deadline="soon")
+async def test_deadline(exchange): ...
+
 async def test_no_marker(exchange): ...
 """
     result = run(suite, body)
-    result.assert_outcomes(errors=6)
+    result.assert_outcomes(errors=8)
     for said in (
         "*no such recording; record it with*",
         "*unknown 'fautls'; there are:*",
         "*'tcp.reset_peer'* has no name; say faults=...*",
         "*did you mean 'tcp.reset_peer'*",
         "*are for harness_run*",
+        "*201 is past the end of the recording, which has 200 frames*",
+        "*'soon' is not a duration*",
         "*needs @pytest.mark.recording(path*",
     ):
         result.stdout.fnmatch_lines([said])
