@@ -15,6 +15,7 @@ from harness.recording.table import decoded, numbers, one, to_payloads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from harness.recording.reader import Recording
@@ -43,7 +44,7 @@ class Summary(msgspec.Struct, kw_only=True):
     """Frames whose bytes come from the columns alone."""
     backfilled: int = 0
     marks: list[tuple[int, str, str]] = []
-    """Time, kind and detail of what says where the recording is blind."""
+    """Time, kind and detail of what says where the recording is blind; which connection, and who closed it and how."""
     first_frame: str = ""
     last_frame: str = ""
 
@@ -79,7 +80,7 @@ def summarise(recording: Recording, *, progress: Callable[[int], None] = lambda 
             np.asarray(pc.fill_null(pc.equal(one(table, "detail"), "backfilled"), fill_value=False)).sum()
         )
         for row in np.flatnonzero(np.isin(kinds, ["gap", "lost", "close"])).tolist():
-            out.marks.append((int(wall[row]), str(kinds[row]), table["detail"][row].as_py() or ""))
+            out.marks.append((int(wall[row]), str(kinds[row]), _about(table, row, str(kinds[row]))))
         shown = [payloads[row] for row in np.flatnonzero(data)[[0, -1]]] if data.any() else []
         if shown:
             out.first_frame = out.first_frame or shown[0].decode("utf-8", "backslashreplace")
@@ -90,6 +91,17 @@ def summarise(recording: Recording, *, progress: Callable[[int], None] = lambda 
     first, last = min(seconds, default=0), max(seconds, default=-1)
     out.per_second = [seconds.get(second, 0) for second in range(first, last + 1)] if last - first < 10**7 else []
     return out
+
+
+def _about(table: pa.Table, row: int, kind: str) -> str:
+    # A disconnect is of one connection and has a side that it came from; a gap is of the tape.
+    connection, direction, code, detail = (
+        table[name][row].as_py() for name in ("connection", "direction", "close_code", "detail")
+    )
+    if kind == "gap":
+        return detail or ""
+    with_code = f" with {code}" if code is not None else ""
+    return f"connection {connection}, {direction}{with_code}" + (f": {detail}" if detail else "")
 
 
 def _count(counts: dict[str, int], words: list[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli import main
 from harness.cli.inspect_ import plot
-from harness.recording import open_recording
+from harness.frames import Frame
+from harness.recording import RecordingWriter, open_recording
 
 SHIPPED = Path(__file__).parents[2] / "recordings"
 
@@ -66,6 +67,28 @@ def test_inspect_shows_what_is_inside(market, capsys):
         assert part in shown
     assert main(["inspect", str(market), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["by_symbol"] == {"BTCUSDT": 300}
+
+
+def test_inspect_says_which_connection_was_closed_by_whom_and_how(tmp_path, capsys):
+    with RecordingWriter(tmp_path / "closed.parquet") as writer:
+        writer.write(
+            [
+                Frame(connection=2, kind="close", data=b"\x03\xf0bye", close_code=1008, detail="bye", received_at_ns=1),
+                Frame(
+                    connection=2, kind="close", direction="sent", data=b"\x03\xf0", close_code=1008, received_at_ns=2
+                ),
+                Frame(connection=3, kind="lost", received_at_ns=3),
+                Frame(connection=3, kind="gap", detail="ids 4 to 5 are missing", received_at_ns=4),
+            ]
+        )
+    assert main(["inspect", str(tmp_path / "closed.parquet")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("Z  ")[2] for line in lines if line.startswith(("  close ", "  blind "))] == [
+        "close  connection 2, received with 1008: bye",
+        "close  connection 2, sent with 1008",
+        "lost  connection 3, received",
+        "gap  ids 4 to 5 are missing",
+    ]
 
 
 def test_verify_exits_with_one_when_the_content_is_not_what_was_written(market, capsys):
