@@ -241,8 +241,9 @@ class TaskWatch:
 
     def main_place(self) -> str:
         """Where the subject's tasks wait, for a stop() that does not return."""
-        waiting = [text for record in self.tasks if (text := _pending(record))]
-        return "; ".join(waiting[:2])
+        # The host's own task is the one that waits in stop(): where, is of interest, and who made it is not.
+        waiting = [_named("it", record) if record.ours else _pending(record) for record in self.tasks]
+        return "; ".join([text for text in waiting if text][:2])
 
     def left_behind(self) -> list[str]:
         """Tasks and threads of the subject that are still alive."""
@@ -288,10 +289,12 @@ def _note_end(record: TaskRecord, task: Any) -> None:
 
 
 def _pending(record: TaskRecord) -> str:
+    return _named(f"task {record.name} (made at {record.made_at})", record)
+
+
+def _named(name: str, record: TaskRecord) -> str:
     task = record.task()
-    if task is None or task.done():
-        return ""
-    return f"task {record.name} (made at {record.made_at}) {_waiting(task)}"
+    return "" if task is None or task.done() else f"{name} {_waiting(task)}"
 
 
 def _waiting(task: Any) -> str:
@@ -355,9 +358,10 @@ def where(frame: FrameType) -> str:
 
 
 def place_of(frame: FrameType) -> str:
-    """`stream.py:120 in connect`, with the folder before it."""
-    path = Path(frame.f_code.co_filename)
-    return f"{'/'.join(path.parts[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}"
+    """`stream.py:120 in connect`, with the folder before it; of an installed package, its whole path inside it."""
+    parts = Path(frame.f_code.co_filename).parts
+    inside = len(parts) - 1 - parts[::-1].index("site-packages") if "site-packages" in parts else 0
+    return f"{'/'.join(parts[inside + 1 :] if inside else parts[-2:])}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
 def is_library(filename: str) -> bool:

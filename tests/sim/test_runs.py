@@ -37,6 +37,12 @@ def test_the_order_flow_system_and_the_incident_in_virtual_time():
     assert all(result.wall_s < 60 for result in found)
 
 
+def test_a_stock_client_that_waits_out_its_closing_handshake_is_not_accused_of_hanging():
+    """websockets gives the other side 10 s to answer a close frame, and then ends the connection."""
+    [found] = run_all([scenario("fixtures.subjects.no_watchdog:Service", "tcp.blackhole_up@frame=900")], jobs=2)
+    assert found.verdict.intact, found.verdict
+
+
 @pytest.mark.parametrize(
     ("faults", "host"),
     [

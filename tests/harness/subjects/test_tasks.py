@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
 from harness.clock import monotonic_ns
 from harness.subjects import TaskWatch
+from harness.subjects.tasks import place_of
 
 
 async def waits_for_ever():
@@ -86,6 +88,31 @@ def test_a_thread_without_tasks_is_given_no_loop():
     with TaskWatch([].append, ignored_threads=()) as watch:
         assert in_thread(watch.drop_unrun) is False
         assert watch.loops == {}
+
+
+def test_a_stop_that_does_not_return_is_placed_in_the_subject_and_not_in_its_host():
+    async def host(watch):
+        watch.tasks[0].ours = True  # as the host's own task is
+        task = asyncio.create_task(waits_for_ever())
+        await asyncio.sleep(0)
+        said = watch.main_place()
+        task.cancel()
+        return said
+
+    with TaskWatch(lambda _: None, ignored_threads=("harness-",)) as watch:
+        first, second = asyncio.run(host(watch)).split("; ")
+    assert first.startswith("it waits at subjects/test_tasks.py:")
+    assert second.startswith("task waits_for_ever (made at subjects/test_tasks.py:")
+
+
+def test_a_place_in_an_installed_package_is_named_from_the_package_on():
+    """`asyncio/connection.py` would be looked for in the standard library."""
+    frame = type("Frame", (), {"f_lineno": 8})()
+    frame.f_code = type("Code", (), {"co_name": "keepalive"})()
+    frame.f_code.co_filename = str(Path("/v/lib/site-packages/websockets/asyncio/connection.py"))
+    assert place_of(frame) == "websockets/asyncio/connection.py:8 in keepalive"
+    frame.f_code.co_filename = str(Path("/home/me/bot/stream.py"))
+    assert place_of(frame) == "bot/stream.py:8 in keepalive"
 
 
 def test_what_a_task_died_of_is_told_without_hushing_the_interpreter():
