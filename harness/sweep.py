@@ -8,6 +8,7 @@ Everything follows from the seed: plan number n of a seed is always the same, wh
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TYPE_CHECKING, TypeVar
@@ -301,7 +302,7 @@ def save(found: Found, folder: Path) -> Path:
         faults.append(parse_fault(found.scenario.host))
     plan = Plan(tuple(faults), found.scenario.seed, f"{found.key}: {found.cause}"[:200])
     line = msgspec.structs.replace(found.scenario, faults=(), host="host.await").reproduce()
-    text = f"# {line} --plan {path}\n{format_plan(plan)}"
+    text = f"# {line} --plan {shlex.quote(str(path))}\n{format_plan(plan)}"
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -192,6 +192,23 @@ class Context(msgspec.Struct, kw_only=True, frozen=True):
             strike=action.strike,
         )
 
+    def of_streams(self, frames: range) -> Sequence[int]:
+        """Those of some frames whose streams the plan names; all of them when it names none."""
+        if not self.streams:
+            return frames
+        codes = {code for code, name in enumerate(self.tape.streams) if name in self.streams}
+        return [frame for frame in frames if int(self.tape.stream_codes[frame]) in codes]
+
+    def preceding(self, frame: int, count: int) -> list[int]:
+        """The last `count` frames of the same stream before `frame`, in order; fewer at the start of the tape."""
+        code = self.tape.stream_codes[frame]
+        found: list[int] = []
+        while frame > 0 and len(found) < count:
+            frame -= 1
+            if self.tape.stream_codes[frame] == code:
+                found.append(frame)
+        return found[::-1]
+
     def following(self, frame: int, count: int) -> list[int]:
         """The next `count` frames of the same stream behind `frame`; fewer at the end of the tape."""
         code = self.tape.stream_codes[frame]

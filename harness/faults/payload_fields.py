@@ -291,7 +291,10 @@ class TimeBackwards(Edit, frozen=True, tag="payload.time_backwards"):
     """How far back."""
 
     def edit(self, payload: bytes, strike: Strike, context: Context) -> bytes | None:
-        return with_times(payload, -max(1, int(self.step) // 1_000_000))
+        # In a quiet market the trade before it may lie further back than the step.
+        before = context.preceding(strike.frame, 1)
+        pause_ns = strike.due_ns - int(context.tape.due_ns[before[0]]) if before else 0
+        return with_times(payload, -max(1, (int(self.step) + pause_ns) // 1_000_000))
 
 
 class EventBeforeTrade(Edit, frozen=True, tag="payload.event_before_trade"):

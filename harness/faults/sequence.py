@@ -124,7 +124,7 @@ class Doubled(Fault, frozen=True, tag="sequence.doubled"):
 
     def apply(self, actions: list[Action], context: Context) -> list[Action]:
         for strike in context.strikes:
-            frames = range(strike.frame, context.end_of(strike, self.duration))
+            frames = context.of_streams(range(strike.frame, context.end_of(strike, self.duration)))
 
             def make(piece: Action, strike: Strike = strike) -> Sequence[Action]:
                 sent = context.singly(piece)
@@ -153,21 +153,10 @@ def replay(actions: list[Action], context: Context, count: int) -> list[Action]:
     for strike in context.strikes:
         again = [
             added(context.tape.payload(frame), strike, context)
-            for frame in _before(context, strike.frame + 1, count, strike)
+            for frame in [*context.preceding(strike.frame, count - 1), strike.frame]
         ]
         actions = context.carve(actions, [strike.frame], lambda piece, again=again: [piece, *again])  # type: ignore[misc]
     return actions
-
-
-def _before(context: Context, frame: int, count: int, strike: Strike) -> list[int]:
-    """The last `count` frames before `frame` that share the struck frame's stream, in order."""
-    code = context.tape.stream_codes[strike.frame]
-    found: list[int] = []
-    while frame > 0 and len(found) < count:
-        frame -= 1
-        if context.tape.stream_codes[frame] == code:
-            found.append(frame)
-    return found[::-1]
 
 
 class Reorder(Fault, frozen=True, tag="sequence.reorder"):
@@ -301,8 +290,9 @@ class IdRepeated(Edit, frozen=True, tag="sequence.id_repeated"):
     """
 
     def edit(self, payload: bytes, strike: Strike, context: Context) -> bytes | None:
-        number = as_int(get_value(payload, "a"))
-        return set_value(payload, "a", str(number - 1).encode()) if number else None
+        before, own = context.preceding(strike.frame, 1), as_int(get_value(payload, "a"))
+        used = as_int(get_value(context.tape.payload(before[0]), "a")) if before else (own or 0) - 1
+        return set_value(payload, "a", str(used).encode()) if own and used is not None else None
 
 
 class FlMismatch(Edit, frozen=True, tag="sequence.fl_mismatch"):
@@ -361,6 +351,6 @@ class OverlapOnReconnect(Fault, frozen=True, tag="sequence.overlap_on_reconnect"
         now = tape.frame_at(context.from_ns)
         again: list[Action] = [
             added(tape.payload(frame), strike, context, due_ns=context.from_ns, stream=int(tape.stream_codes[frame]))
-            for frame in range(max(0, now - self.frames), now)
+            for frame in context.of_streams(range(now))[-self.frames :]
         ]
         return context.insert_at(actions, context.from_ns, again)

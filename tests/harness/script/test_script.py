@@ -13,10 +13,11 @@ from harness.actions import Abort, Change, Close, Eof, Manners, Send, Span, Wire
 from harness.errors import PlanError
 from harness.faults import Plan, PlannedFault, catalogue
 from harness.faults.base import frames_held, span_due_ns
+from harness.faults.fields import as_int, get_value
 from harness.faults.plan import Condition, Connections, plan_of
 from harness.script import COMPILE_ORDER, check, compile_manners, compile_market, compile_script, explain
 from harness.strategies import planned_faults, plans
-from tests.harness.faults.tapes import START_MS, STEP_NS, tape, trade
+from tests.harness.faults.tapes import FIRST_ID, START_MS, STEP_NS, tape, trade
 
 ON_TAPE = [
     name for name, kind in catalogue().items() if not (kind.before_data or kind.rest or name.startswith("host."))
@@ -28,6 +29,10 @@ SECONDS = FRAMES * STEP_NS / 1e9
 def compiled(specs, timeline=None, *, connection=1, seed=7, from_ns=0):
     plan = plan_of(specs, seed)
     return list(compile_script(timeline or tape(), plan, connection=connection, from_ns=from_ns).actions)
+
+
+def sends(actions):
+    return [action for action in actions if isinstance(action, Send)]
 
 
 def accounted(actions, frames):
@@ -361,6 +366,33 @@ def test_a_gap_is_unobtainable_and_a_drop_is_not():
     (drop,) = [a for a in compiled(["sequence.drop@frame=5"]) if isinstance(a, Withhold)]
     assert gap.everywhere
     assert not drop.everywhere
+
+
+@pytest.mark.parametrize("spec", ["sequence.doubled:stream=btcusdt@frame=5", "sequence.doubled:stream=btcusdt@at=0s"])
+def test_only_the_stream_that_is_named_comes_twice(spec):
+    copies = sends(compiled([spec], tape(20, symbols=("BTCUSDT", "ETHUSDT"))))
+    assert copies
+    assert {copy.stream for copy in copies} == {0}
+
+
+def test_only_the_stream_that_is_named_overlaps_on_a_reconnect():
+    two = tape(20, symbols=("BTCUSDT", "ETHUSDT"))
+    spec = "sequence.overlap_on_reconnect:frames=3,stream=ethusdt"
+    again = sends(compiled([spec], two, connection=2, from_ns=10 * STEP_NS))
+    assert [as_int(get_value(copy.payload, "a")) - FIRST_ID for copy in again] == [5, 7, 9]
+
+
+def test_a_repeated_id_is_that_of_the_frame_before_it_on_its_stream():
+    (repeated,) = sends(compiled(["sequence.id_repeated@frame=7"], tape(20, symbols=("BTCUSDT", "ETHUSDT"))))
+    assert (repeated.frame, as_int(get_value(repeated.payload, "a"))) == (6, FIRST_ID + 4)
+
+
+@pytest.mark.parametrize("step_ns", [STEP_NS, 3_000_000_000])
+def test_time_goes_backwards_in_a_quiet_market_too(step_ns):
+    quiet = tape(20, step_ns=step_ns)
+    (back,) = sends(compiled(["payload.time_backwards@frame=6"], quiet))
+    before = as_int(get_value(quiet.payload(4), "T"))
+    assert as_int(get_value(back.payload, "T")) == before - 1000
 
 
 def test_reorder_moves_one_frame_behind_those_that_follow():
