@@ -16,8 +16,8 @@ def find(case: Case, noise: Noise) -> list[Incident]:
     """
     One incident for the signals of a run in which nothing gave cause for any.
 
-    A reconnect that was survived without loss may well be mentioned: only runs without faults, and
-    negative controls such as a quiet market, are held to silence.
+    A reconnect that was survived without loss may well be mentioned: only negative controls, such as a quiet
+    market, are held to silence. What the run without faults says is noise, and no alarm.
     """
     if not case.question.negative_control:
         return []

@@ -42,7 +42,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
     """Kinds of the faults in the plan, by index: what an entry's `fault` points at."""
     negative_control: bool = False
-    """Nothing in this run is reason for alarm: no fault at all, or only quiet markets."""
+    """Nothing in this run is reason for alarm: quiet markets, a sound host. Not the run without faults: it is what
+    others are measured by."""
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):

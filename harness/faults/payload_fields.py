@@ -104,17 +104,8 @@ class WrongType(Edit, frozen=True, tag="payload.wrong_type"):
         plain = as_text(value)
         if plain is None:
             return set_value(payload, self.field, b'"' + value + b'"')
-        number = re.fullmatch(r"-?\d+(\.\d+)?", plain)
         # A text that is no number becomes the number that broken writers make of it.
-        return set_value(
-            payload,
-            self.field,
-            (plain.lstrip("0") or "0").encode()
-            if number and not plain.startswith("0")
-            else plain.encode()
-            if number
-            else b"0",
-        )
+        return set_value(payload, self.field, plain.encode() if _is_decimal(plain) else b"0")
 
 
 class StringFlag(Edit, frozen=True, tag="payload.string_flag"):
