@@ -161,9 +161,10 @@ def judge(tape: Tape, entries: Iterable[AnyEntry], question: Question, noise: No
     everything = signals(case, noise)
     incidents = find_incidents(case, noise)
     told = news(case, everything, incidents)
-    parting = parting_words(case, noise)
+    parting, accidental = parting_words(case, noise), accidents(case)[:3]
     findings = tuple(
-        _finding(case, incident, everything, parting if incident.at_stop else told) for incident in incidents
+        _finding(case, incident, everything, parting if incident.at_stop else told, accidental)
+        for incident in incidents
     )
     return Verdict(
         outcome=_outcome(findings),
@@ -226,9 +227,11 @@ def _outcome(findings: tuple[Finding, ...]) -> Outcome:
     return "loud" if all(finding.signalled for finding in faults) else "silent"
 
 
-def _finding(case: Case, incident: Incident, everything: list[Signal], told: list[Signal]) -> Finding:
+def _finding(
+    case: Case, incident: Incident, everything: list[Signal], told: list[Signal], accidental: list[str]
+) -> Finding:
     heard = for_incident(case, incident, told)
-    instead = () if heard else (*discounted(case, incident, everything, told)[:2], *accidents(case)[:3])
+    instead = () if heard else (*discounted(case, incident, everything, told)[:2], *accidental)
     first_ns = min((max(signal.at_ns, incident.start_ns) for signal in heard), default=None)
     origin_ns = case.question.started_ns
     return Finding(

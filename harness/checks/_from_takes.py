@@ -83,7 +83,9 @@ def _runs(odd: list[Odd]) -> list[list[Odd]]:
 
 
 def _next_good(case: Case, last: Odd, symbol: str) -> int | None:
-    for take in case.takes[last.index + 1 :]:
+    # By place: a slice would copy the rest of the run for each stretch.
+    for index in range(last.index + 1, len(case.takes)):
+        take = case.takes[index]
         if take.symbol == symbol and take.frame >= 0:
             return take.entry.at_ns
     return None

@@ -7,6 +7,7 @@ tape, ledger and question.
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from harness import ledger as book
 from harness.checks.tape import Tape, Trade, is_plausible, parse_trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -241,6 +242,13 @@ class Case:
         return np.where(self.sent_ns != NEVER, self.sent_ns, due)
 
     @cached_property
+    def foreign(self) -> list[tuple[int, bytes]]:
+        """What went out in place of recorded frames, or beside them, in order: when, and what."""
+        sent = [(entry.at_ns, entry.data) for entry in self.added]
+        sent += [(at_ns, data) for changes in self.changed.values() for at_ns, data, _ in changes]
+        return sorted(sent, key=operator.itemgetter(0))
+
+    @cached_property
     def asked(self) -> NDArray[np.bool_]:
         """By frame: a trade of a symbol asked for, due between the first subscription and the end."""
         timeline = self.tape.timeline
@@ -353,8 +361,3 @@ def _same_side(trade: Trade | None, entry: book.Accepted) -> bool:
 def _concerns(answer: book.Answered, symbol: str) -> bool:
     target = answer.target.upper()
     return "SYMBOL=" not in target or f"SYMBOL={symbol}" in target
-
-
-def ranges(frames: Sequence[int]) -> tuple[int, int]:
-    """First and last of a run of numbers."""
-    return frames[0], frames[-1]

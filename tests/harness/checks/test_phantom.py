@@ -15,6 +15,14 @@ def test_an_error_object_accepted_as_a_trade_is_a_phantom():
     assert '"error"' in finding.cause
 
 
+def test_the_message_that_is_shown_is_the_last_one_before_it():
+    story = Story().connect().deliver(0, 20).change(10, b'{"early":1}').extra(2.0, b'{"late":1}').deliver(20, 50)
+    story.accept(0, 2.001, trade_id=None, price="7", quantity="7")
+    phantom = next(finding for finding in story.judge().findings if finding.check == "phantom")
+    assert '"late"' in phantom.cause
+    assert phantom.since_s == 2.0
+
+
 def test_a_subject_without_ids_is_matched_by_its_values():
     story = Story().connect().send(0, 50)
     for frame in range(50):

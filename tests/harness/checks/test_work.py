@@ -52,6 +52,14 @@ def haunted(story, count):
         story.accept(frame, seconds=story.due(frame) + 0.02, trade_id=17 + frame)
 
 
+def spooked(story, count):
+    """Now and then a trade out of nowhere is taken, behind a message that is none."""
+    story.deliver(0, count)
+    for frame in range(0, count, 12):
+        story.extra(story.due(frame), b'{"error":1}')
+        story.accept(frame, seconds=story.due(frame) + 0.02, trade_id=17 + frame)
+
+
 def measured(story, count):
     """Figures are read all the time."""
     story.deliver(0, count)
@@ -61,7 +69,7 @@ def measured(story, count):
         story.metric(story.due(frame), "metrics BTCUSDT 60", value)
 
 
-@pytest.mark.parametrize("tell", [untouched, filled, holed, haunted, measured], ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize("tell", [untouched, filled, holed, haunted, spooked, measured], ids=lambda tell: tell.__name__)
 def test_twice_the_tape_is_twice_the_work(tell):
     def work(count):
         story = Story(count=count, end_s=count / 10 + 20).connect()
