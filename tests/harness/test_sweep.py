@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -81,11 +82,12 @@ def test_a_sweep_finds_one_of_each_failure_and_shrinks_it(tmp_path):
     assert len(found.scenario.faults) == 1
     assert found.scenario.faults[0].startswith("tcp.")
     assert found.scenario.host == "host.await"
-    path = sweep.save(found, tmp_path / "found")
+    path = sweep.save(found, tmp_path / "what was found")
+    assert shlex.split(path.read_text().splitlines()[0])[-1] == str(path)
     assert path.name == "stopped_receive.toml"
     assert [str(fault) for fault in load_plan(path).faults] == list(found.scenario.faults)
     assert "nobody watches" in tomllib.loads(path.read_text())["title"]
-    assert sweep.save(found, tmp_path / "found") != path
+    assert sweep.save(found, tmp_path / "what was found") != path
 
 
 def test_what_was_found_before_ctrl_c_is_kept_and_the_rest_is_not_begun():
