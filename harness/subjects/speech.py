@@ -72,20 +72,31 @@ class Speech:
     # --- Logging ------------------------------------------------------------------------------------
 
     def _listen_to_logging(self) -> None:
-        original = logging.Logger.callHandlers
+        call, handle = logging.Logger.callHandlers, logging.Handler.handle
 
         def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-            reached = record.levelno >= INFO and not self._ours() and _reaches(logger, record)
-            self._inside.logging = True
+            inside = self._inside
+            outer = getattr(inside, "logging", False), getattr(inside, "asked", {})
+            inside.logging, inside.asked = True, {}
             try:
-                original(logger, record)
+                call(logger, record)
+                reached = any(inside.asked.values()) or _is_taken_otherwise(logger, record, inside.asked)
             finally:
-                self._inside.logging = False
-            if reached:
+                inside.logging, inside.asked = outer
+            if reached and record.levelno >= INFO and not self._ours():
                 self._write(_entry(record))
 
+        def handle_record(handler: logging.Handler, record: logging.LogRecord) -> Any:
+            # Filters are asked once, by the handler itself: one that lets something pass now and then keeps count.
+            taken = handle(handler, record)
+            if getattr(self._inside, "logging", False):
+                self._inside.asked[id(handler)] = bool(taken)
+            return taken
+
         logging.Logger.callHandlers = call_handlers  # type: ignore[assignment,method-assign] # the one place all records pass
-        self._undo.append(lambda: setattr(logging.Logger, "callHandlers", original))
+        logging.Handler.handle = handle_record  # type: ignore[assignment,method-assign] # and where one is taken, or not
+        self._undo.append(lambda: setattr(logging.Logger, "callHandlers", call))
+        self._undo.append(lambda: setattr(logging.Handler, "handle", handle))
 
     # --- What is only printed -----------------------------------------------------------------------
 
@@ -156,21 +167,16 @@ class _Tee:
         raise OSError("this stream is listened to, and has no file")
 
 
-def _reaches(logger: logging.Logger, record: logging.LogRecord) -> bool:
+def _is_taken_otherwise(logger: logging.Logger, record: logging.LogRecord, asked: dict[int, bool]) -> bool:
+    # By a handler with a way of its own to handle records; and INFO that nobody read is kept as context (the last
+    # words). WARNING without any handler went to logging's last resort, as in a program that set up none.
     current: logging.Logger | None = logger
-    handlers = 0
+    handlers: list[logging.Handler] = []
     while current is not None:
-        for handler in current.handlers:
-            handlers += 1
-            if isinstance(handler, logging.NullHandler):
-                continue
-            with contextlib.suppress(Exception):
-                if record.levelno >= handler.level and handler.filter(record):
-                    return True
+        handlers += current.handlers
         current = current.parent if current.propagate else None
-    # Without any handler WARNING goes to logging's last resort, as in a program that set up none; INFO
-    # is kept as context (the last words), though nobody read it.
-    return handlers == 0 and (record.levelno < logging.WARNING or logging.lastResort is not None)
+    own = [h for h in handlers if id(h) not in asked and not isinstance(h, logging.NullHandler)]
+    return any(record.levelno >= h.level for h in own) or (not handlers and record.levelno < logging.WARNING)
 
 
 def _entry(record: logging.LogRecord) -> Logged:

@@ -77,6 +77,57 @@ def test_what_a_filter_drops_is_not_heard(heard, logger):
     assert logs(heard) == [("ERROR", "open")]
 
 
+def test_a_filter_that_counts_is_asked_once(heard, logger):
+    # As limiters do that let the first of several equal records pass.
+    seen, written = set(), []
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.msg not in seen and not seen.add(record.msg))
+    handler.emit = lambda record: written.append(record.msg)
+    logger.propagate = False
+    logger.addHandler(handler)
+    logger.error("gone")
+    logger.error("gone")
+    assert (written, logs(heard)) == (["gone"], [("ERROR", "gone")])
+
+
+def test_a_handler_with_a_way_of_its_own_counts(heard, logger):
+    class Pager(logging.Handler):
+        def handle(self, record):
+            pass
+
+    logger.propagate = False
+    logger.addHandler(Pager(logging.ERROR))
+    logger.error("gone")
+    logger.warning("shaky")
+    assert logs(heard) == [("ERROR", "gone")]
+
+
+def test_a_handler_that_counts_what_it_handles_drops_what_its_filter_drops(heard, logger):
+    class Counted(logging.StreamHandler):
+        def handle(self, record):
+            super().handle(record)
+
+    handler = Counted()
+    handler.addFilter(lambda record: "secret" not in record.msg)
+    logger.propagate = False
+    logger.addHandler(handler)
+    logger.error("secret")
+    logger.error("open")
+    assert logs(heard) == [("ERROR", "open")]
+
+
+def test_a_handler_that_logs_itself_hides_nothing(heard, logger):
+    class Noisy(logging.Handler):
+        def emit(self, record):
+            if record.levelno == logging.ERROR:
+                logger.info("alarm sent")
+
+    logger.propagate = False
+    logger.addHandler(Noisy())
+    logger.error("gone")
+    assert logs(heard) == [("INFO", "alarm sent"), ("ERROR", "gone")]
+
+
 def test_debug_is_left_out(heard, logger):
     logger.setLevel(logging.DEBUG)
     logger.debug("noise")
@@ -118,9 +169,17 @@ def test_our_own_threads_are_not_heard(heard, logger):
 
 
 def test_everything_is_taken_back():
-    before = (logging.Logger.callHandlers, sys.stdout, sys.stderr, threading.excepthook, logging.getLogger().level)
+    before = (
+        logging.Logger.callHandlers,
+        logging.Handler.handle,
+        sys.stdout,
+        sys.stderr,
+        threading.excepthook,
+        logging.getLogger().level,
+    )
     with Speech([].append, ignored_threads=()):
         pass
     assert before == (
-        logging.Logger.callHandlers, sys.stdout, sys.stderr, threading.excepthook, logging.getLogger().level,
+        logging.Logger.callHandlers, logging.Handler.handle, sys.stdout, sys.stderr, threading.excepthook,
+        logging.getLogger().level,
     )  # fmt: skip
