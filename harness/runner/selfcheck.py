@@ -75,10 +75,15 @@ def _run(scenario: Scenario, place: Path, *, hash_seed: int, fixed_layout: bool)
     path.write_bytes(msgspec.json.encode(job))
     environment = launch.environment(worker_environment(), hash_seed=hash_seed)
     words = launch.command("-m", "harness.runner.worker", str(path), fixed_layout=fixed_layout)
-    subprocess.run(
-        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        timeout=LIMIT_S, check=False, cwd=os.curdir,
-    )  # fmt: skip
+    try:
+        subprocess.run(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            timeout=LIMIT_S, check=False, cwd=os.curdir,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as problem:
+        raise SubjectError(
+            f"{scenario.subject}: a self check did not end within {LIMIT_S:g} s; play less with --duration"
+        ) from problem
     if not Path(job.result).exists():
         raise SubjectError(f"{scenario.subject}: the worker of a self check left no result; run it without --selfcheck")
     result = msgspec.json.decode(Path(job.result).read_bytes(), type=RunResult)
