@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from harness.clock import monotonic_ns
 from harness.ledger import Logged, Noted
+from harness.subjects.other_logs import OtherLogs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from harness.ledger import AnyEntry
+
+    Heard = Callable[[str, int, str, str, str], None]
 
 INFO = logging.INFO
 TEXT_MAX = 400
@@ -50,6 +53,9 @@ class Speech:
     def __enter__(self) -> Self:
         """Begin to listen."""
         self._listen_to_logging()
+        others = OtherLogs(self._hear, self._speaking)
+        others.begin()
+        self._undo.append(others.end)
         self._listen_to_streams()
         self._listen_to_hooks()
         # What a program around the subject would have: INFO records are made at all. No handler is
@@ -76,27 +82,49 @@ class Speech:
 
         def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
             inside = self._inside
-            outer = getattr(inside, "logging", False), getattr(inside, "asked", {})
-            inside.logging, inside.asked = True, {}
+            elsewhere, outer = getattr(inside, "other", False), getattr(inside, "asked", None)
+            inside.asked = {}
             try:
-                call(logger, record)
+                with self._speaking(other=False):
+                    call(logger, record)
                 reached = any(inside.asked.values()) or _is_taken_otherwise(logger, record, inside.asked)
             finally:
-                inside.logging, inside.asked = outer
-            if reached and record.levelno >= INFO and not self._ours():
+                inside.asked = outer
+            # What another library leads on to `logging` is written down as that library's.
+            if reached and not elsewhere and record.levelno >= INFO and not self._ours():
                 self._write(_entry(record))
 
         def handle_record(handler: logging.Handler, record: logging.LogRecord) -> Any:
             # Filters are asked once, by the handler itself: one that lets something pass now and then keeps count.
             taken = handle(handler, record)
-            if getattr(self._inside, "logging", False):
-                self._inside.asked[id(handler)] = bool(taken)
+            asked = getattr(self._inside, "asked", None)
+            if asked is not None:
+                asked[id(handler)] = bool(taken)
             return taken
 
         logging.Logger.callHandlers = call_handlers  # type: ignore[assignment,method-assign] # the one place all records pass
         logging.Handler.handle = handle_record  # type: ignore[assignment,method-assign] # and where one is taken, or not
         self._undo.append(lambda: setattr(logging.Logger, "callHandlers", call))
         self._undo.append(lambda: setattr(logging.Handler, "handle", handle))
+
+    @contextlib.contextmanager
+    def _speaking(self, *, other: bool = True) -> Iterator[bool]:
+        # A record is being written: what appears on a stream meanwhile was heard already.
+        before = getattr(self._inside, "logging", False), getattr(self._inside, "other", False)
+        self._inside.logging, self._inside.other = True, other
+        try:
+            yield not before[0]
+        finally:
+            self._inside.logging, self._inside.other = before
+
+    def _hear(self, logger: str, level: int, level_name: str, template: str, text: str) -> None:
+        if not self._ours():
+            self._write(
+                Logged(
+                    at_ns=monotonic_ns(), logger=logger, level=level, level_name=level_name,
+                    template=template[:TEXT_MAX], text=text[:TEXT_MAX],
+                )
+            )  # fmt: skip
 
     # --- What is only printed -----------------------------------------------------------------------
 
