@@ -80,6 +80,24 @@ class Part:
         except _UNREADABLE as cause:
             raise RecordingError(self.path, f"row group {group} is damaged: {_short(cause)}") from cause
 
+    def batches(self, group: int, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """
+        One row group, so many rows at a time; what was read is not kept.
+
+        Raises:
+            RecordingError: its bytes are damaged.
+        """
+        try:
+            # Without threads: they would only fetch ahead what is wanted a block at a time.
+            yield from self._file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        except _UNREADABLE as cause:
+            raise RecordingError(self.path, f"row group {group} is damaged: {_short(cause)}") from cause
+
+    def unpacked_bytes(self, group: int, column: str) -> int:
+        """What a column of a row group takes in memory."""
+        about = self._file.metadata.row_group(group)
+        return int(about.column(self._file.schema_arrow.names.index(column)).total_uncompressed_size)
+
     def _about(self) -> Metadata:
         stored = self._file.metadata.metadata or {}
         try:

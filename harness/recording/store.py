@@ -25,10 +25,15 @@ HELD_BYTES = 128 << 20
 """Payload bytes kept in memory: a replay reads forward, a reconnect near by."""
 GROUPS_HELD = 4
 """Row groups kept as columns."""
+RAW_BYTES = 1 << 20
+"""Where a row group has more raw bytes than this, they are read a block at a time as long as all rows are raw."""
+FORWARD_HELD = 64
+"""Row groups that are being read so; one per recording that is merged, and what a jump left behind."""
 _CONTENT = [
     "stream", "event_time", "symbol", "agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id",
     "trade_time", "is_buyer_maker", "raw",
 ]  # fmt: skip
+_NO_COLUMNS = columns.read(())
 
 
 class _Group(NamedTuple):
@@ -55,6 +60,7 @@ class Store:
         self._blocks: OrderedDict[int, Packed] = OrderedDict()
         self._held_bytes = 0
         self._contents: OrderedDict[int, _Group] = OrderedDict()
+        self._forward: OrderedDict[int, _Forward] = OrderedDict()
 
     def moved(self, offset_ms: int) -> Store:
         """The same payloads with other times."""
@@ -84,7 +90,7 @@ class Store:
             self._blocks.move_to_end(number)
             return held
         group, first = divmod(number * BLOCK_ROWS, 1 << 32)
-        content, wrapped = self._content(group)
+        (content, wrapped), first = self._rows(group, first)
         last = min(first + BLOCK_ROWS, len(content.typed))
         raw = np.flatnonzero(~content.typed[first:last])
         is_moved = bool(self._offset_ms and len(raw))
@@ -94,9 +100,8 @@ class Store:
         if len(rows := raw[wrapped[first:last][raw]]):
             block = _changed(block, rows, lambda payload: split_wrapped(payload)[1])
         if is_moved and len(raw) == len(block):
-            block = Packed(
-                move_times(bytes(block.block), self._offset_ms), block.offsets
-            )  # no payload changes its length
+            # No payload changes its length.
+            block = Packed(move_times(bytes(block.block), self._offset_ms), block.offsets)
         elif is_moved:
             block = _changed(block, raw, lambda payload: move_times(payload, self._offset_ms))
         self._blocks[number] = block
@@ -105,28 +110,65 @@ class Store:
             self._held_bytes -= len(self._blocks.popitem(last=False)[1].block)
         return block
 
-    def _content(self, group: int) -> _Group:
+    def _rows(self, group: int, first: int) -> tuple[_Group, int]:
+        # What the block that begins at row `first` is made of, and the row at which it begins there.
         held = self._contents.get(group)
         if held is not None:
             self._contents.move_to_end(group)
-            return held
+            return held, first
         part, number = self._groups[group]
-        table = part.read(number, ["stream", "raw"])
-        stream, raw = one(table, "stream"), one(table, "raw")
-        if raw.null_count:
-            table = part.read(number, _CONTENT)
-            place = table.schema.get_field_index("stream")
-            nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
-            content = content_of(table.set_column(place, table.schema.field(place), nulls))
-        else:
-            # No row is in the columns: they need not be read.
-            content = Content(columns.read(()), np.zeros(len(raw), dtype=np.bool_), raw)
-        if self._offset_ms:
-            content = content._replace(columns=columns.move_times(content.columns, self._offset_ms))
-        self._contents[group] = held = _Group(content, np.asarray(stream.is_valid()))
+        # Taken out while it is used: a judge may look at the tape while it is played.
+        forward = self._forward.pop(group, None)
+        if forward is not None or part.unpacked_bytes(number, "raw") > RAW_BYTES:
+            forward = forward or _Forward(part, number)
+            found = forward.block(first)
+            if found is not None:
+                self._forward[group] = forward
+                while len(self._forward) > FORWARD_HELD:
+                    self._forward.popitem(last=False)
+                return found, 0
+        held = self._contents[group] = self._read(part, number)
         while len(self._contents) > GROUPS_HELD:
             self._contents.popitem(last=False)
-        return held
+        return held, first
+
+    def _read(self, part: Part, number: int) -> _Group:
+        table = part.read(number, _CONTENT)
+        place = table.schema.get_field_index("stream")
+        wrapped = np.asarray(one(table, "stream").is_valid())
+        nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
+        content = content_of(table.set_column(place, table.schema.field(place), nulls))
+        if self._offset_ms:
+            content = content._replace(columns=columns.move_times(content.columns, self._offset_ms))
+        return _Group(content, wrapped)
+
+
+class _Forward:
+    """
+    Rows of a group that are all raw, read forward a block at a time: no more than that is decoded at once.
+
+    Who goes back begins anew.
+    """
+
+    def __init__(self, part: Part, group: int) -> None:
+        self._part, self._group = part, group
+        self._begin()
+
+    def _begin(self) -> None:
+        self._batches = self._part.batches(self._group, ["stream", "raw"], BLOCK_ROWS)
+        self._next = 0
+
+    def block(self, first: int) -> _Group | None:
+        """The block that begins at row `first`; None when not all of its rows are raw."""
+        if first < self._next:
+            self._begin()
+        for batch in self._batches:
+            begin, self._next = self._next, self._next + batch.num_rows
+            if begin == first:
+                raw = batch.column("raw")
+                content = Content(_NO_COLUMNS, np.zeros(len(raw), dtype=np.bool_), raw)
+                return None if raw.null_count else _Group(content, np.asarray(batch.column("stream").is_valid()))
+        return None
 
 
 def _changed(block: Packed, rows: NDArray[np.intp], change: Callable[[bytes], bytes]) -> Packed:

@@ -13,7 +13,8 @@ from harness.clock import NS_PER_S
 from harness.exchange import wire
 from harness.exchange.tape import Shape, Tape
 from harness.frames import AggTrade, Frame, move_times, render_agg_trade, wrap
-from harness.recording import RecordingWriter, load_timeline
+from harness.recording import RecordingWriter, load_timeline, store
+from harness.recording import writer as writer_module
 from harness.recording.verify import verify
 from harness.strategies import recordings
 
@@ -150,3 +151,26 @@ def test_frames_go_out_alike_from_columns_and_from_raw_bytes(tmp_path, layouts):
     for tape, payloads in [(timeline, plain), (timeline.retimed(5000), moved)]:
         blocks = Tape(tape, 1).frames(3, 11, Shape())
         assert b"".join(blocks) == b"".join(wire.frame(wire.TEXT, payload) for payload in payloads[3:11])
+
+
+@pytest.mark.parametrize("layouts", ["r" * 40, "t" * 40, "r" * 20 + "t" * 20, "rt" * 20, "w" * 20 + "r" * 20])
+def test_raw_rows_are_the_same_wherever_a_reader_begins_and_goes(tmp_path, monkeypatch, layouts):
+    monkeypatch.setattr(store, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(store, "RAW_BYTES", 0)
+    monkeypatch.setattr(store, "HELD_BYTES", 1)
+    monkeypatch.setattr(store, "GROUPS_HELD", 1)
+    monkeypatch.setattr(writer_module, "ROW_GROUP", 16)
+    plain, frames = [], []
+    for number, layout in enumerate(layouts):
+        frame = trade(number, steady_s=number, wall_s=number)
+        plain.append(frame.data if layout == "t" else frame.data[:-1] + b',"x":1}')
+        kept = wrap("btcusdt@aggTrade", plain[-1]) if layout == "w" else plain[-1]
+        frames.append(msgspec.structs.replace(frame, data=kept))
+    with RecordingWriter(tmp_path / "a.parquet") as writer:
+        writer.write(frames)
+    timeline = load_timeline([tmp_path / "a.parquet"])
+    for first, last in [(0, 40), (0, 7), (7, 20), (30, 40), (3, 5), (39, 40), (12, 36), (0, 1)]:
+        assert list(timeline.payloads(first, last)) == plain[first:last]
+        assert list(timeline.retimed(5000).payloads(first, last)) == [
+            move_times(payload, 5000) for payload in plain[first:last]
+        ]
