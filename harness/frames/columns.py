@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from harness.frames import TIME_MS, Wire, split_wrapped
+from harness.frames.packed import ROOM, Packed
 from harness.frames.scan import scan
 
 if TYPE_CHECKING:
@@ -229,33 +230,51 @@ def render(columns: TradeColumns, rows: NDArray[np.intp] | None = None, *, room:
     Returns:
         The frames behind each other, and the offsets of their starts and of the end (one more than rows).
     """
-    rows = np.arange(len(columns.known), dtype=np.intp) if rows is None else rows
-    blobs, lengths = [], []
-    for first in range(0, len(rows), CHUNK):
-        blob, length = _render_chunk(columns, rows[first : first + CHUNK], room)
-        blobs.append(blob)
-        lengths.append(length)
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    if lengths:
-        np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    blobs, offsets = _rendered(columns, rows, room)
     return b"".join(blobs), offsets
 
 
-def _render_chunk(columns: TradeColumns, rows: NDArray[np.intp], room: int) -> tuple[bytes, Int64]:
-    sheet = _Sheet(len(rows)).text(bytes(room))
-    stream = columns.stream_codes[rows]
+def pack(columns: TradeColumns) -> Packed:
+    """Write every row, as `render` does, into a block that goes out as it is."""
+    blobs, offsets = _rendered(columns, None, ROOM)
+    return Packed.headed_in(blobs[0] if len(blobs) == 1 else bytearray().join(blobs), offsets)
+
+
+def chosen(columns: TradeColumns, rows: slice | NDArray[np.intp]) -> TradeColumns:
+    """Some of the rows."""
+    cut: list[Any] = [column if isinstance(column, tuple) else column[rows] for column in columns]
+    return TradeColumns(*cut)
+
+
+def _rendered(columns: TradeColumns, rows: NDArray[np.intp] | None, room: int) -> tuple[list[bytearray], Int64]:
+    count = len(columns.known) if rows is None else len(rows)
+    blobs, lengths = [], []
+    for first in range(0, count, CHUNK):
+        some = slice(first, first + CHUNK)
+        blob, length = _render_chunk(chosen(columns, some if rows is None else rows[some]), room)
+        blobs.append(blob)
+        lengths.append(length)
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    if lengths:
+        np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    return blobs, offsets
+
+
+def _render_chunk(columns: TradeColumns, room: int) -> tuple[bytearray, Int64]:
+    sheet = _Sheet(len(columns.known)).text(bytes(room))
+    stream = columns.stream_codes
     if (stream != NO_STREAM).any():
         heads = [b'{"stream":"' + name.encode() + b'","data":' for name in columns.streams]
         sheet.words([*heads, b""], stream)  # code -1 is the last word: none
-    sheet.text(b'{"e":"aggTrade","E":').number(columns.event_ms[rows])
-    sheet.text(b',"s":"').words([name.encode() for name in columns.symbols], columns.symbol_codes[rows])
-    sheet.text(b'","a":').number(columns.agg_trade_id[rows])
-    sheet.text(b',"p":"').decimal(columns.price_e8[rows])
-    sheet.text(b'","q":"').decimal(columns.quantity_e8[rows])
-    sheet.text(b'","f":').number(columns.first_trade_id[rows])
-    sheet.text(b',"l":').number(columns.last_trade_id[rows])
-    sheet.text(b',"T":').number(columns.trade_ms[rows])
-    sheet.text(b',"m":').words([b"false", b"true"], columns.is_buyer_maker[rows].astype(np.int32))
+    sheet.text(b'{"e":"aggTrade","E":').number(columns.event_ms)
+    sheet.text(b',"s":"').words([name.encode() for name in columns.symbols], columns.symbol_codes)
+    sheet.text(b'","a":').number(columns.agg_trade_id)
+    sheet.text(b',"p":"').decimal(columns.price_e8)
+    sheet.text(b'","q":"').decimal(columns.quantity_e8)
+    sheet.text(b'","f":').number(columns.first_trade_id)
+    sheet.text(b',"l":').number(columns.last_trade_id)
+    sheet.text(b',"T":').number(columns.trade_ms)
+    sheet.text(b',"m":').words([b"false", b"true"], columns.is_buyer_maker.view(np.int8))
     sheet.text(b',"M":true}')
     if (stream != NO_STREAM).any():
         sheet.words([b"}", b""], np.where(stream == NO_STREAM, 1, 0))
@@ -320,7 +339,7 @@ class _Sheet:
         whole = values // SCALE
         return self.number(whole).text(b".").filled(values - whole * SCALE, 2)
 
-    def struck(self) -> tuple[bytes, Int64]:
+    def struck(self) -> tuple[bytearray, Int64]:
         row = b"".join(part if isinstance(part, bytes) else bytes(part.itemsize) for part in self._parts)
         sheet = np.empty((self._rows, len(row)), dtype=np.uint8)
         sheet[:] = np.frombuffer(row, dtype=np.uint8)
@@ -330,7 +349,7 @@ class _Sheet:
             if not isinstance(part, bytes):
                 sheet[:, begin:end].view(part.dtype)[:, 0] = part
         # Blanks are few, so looking for them leaves whole runs to be copied; translate() would look at every byte.
-        return sheet.tobytes().replace(BLANK, b""), self._length + self._constant
+        return bytearray(sheet.reshape(-1)).replace(BLANK, b""), self._length + self._constant
 
 
 def _cells(matrix: NDArray[np.uint8]) -> NDArray[np.void]:

@@ -80,16 +80,22 @@ class Packed(Sequence[bytes]):
         block = b"".join(part.span() for part in parts)
         return cls(block, offsets, headed=all(part.headed for part in parts))
 
+    @classmethod
+    def headed_in(cls, block: bytearray, offsets: Int64) -> Packed:
+        """Take over a block, and write the header of each payload into its room, if all of them fit."""
+        packed = cls(memoryview(block).toreadonly(), offsets)
+        if fits(sizes := packed.sizes):
+            # One number each, at any byte.
+            rooms = np.ndarray((len(block) - ROOM + 1,), dtype=">u4", buffer=block, strides=(1,))
+            rooms[offsets[:-1]] = heads(sizes)
+            packed.headed = True
+        return packed
+
     def with_heads(self) -> Packed:
         """The same with the header of each in its room, if all of them fit."""
-        sizes = self.sizes
-        if self.headed or not fits(sizes):
+        if self.headed or not fits(self.sizes):
             return self
-        block, offsets = bytearray(self.span()), self.offsets - self.offsets[0]
-        # One number each, at any byte.
-        rooms = np.ndarray((len(block) - ROOM + 1,), dtype=">u4", buffer=block, strides=(1,))
-        rooms[offsets[:-1]] = heads(sizes)
-        return Packed(memoryview(block).toreadonly(), offsets, headed=True)
+        return Packed.headed_in(bytearray(self.span()), self.offsets - self.offsets[0])
 
     @property
     def sizes(self) -> Int64:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.frames import DATA_KINDS, Frame
-from harness.frames.columns import NO_STREAM, TradeColumns, read_proven, render
+from harness.frames.columns import NO_STREAM, TradeColumns, chosen, pack, read_proven, render
 from harness.frames.packed import ROOM, Packed, fits, heads
 from harness.recording.format import DECIMAL, MILLISECONDS, SCHEMA
 
@@ -112,7 +112,10 @@ class Content(NamedTuple):
 
     def pack(self, first: int, last: int) -> Packed:
         """Return the exact bytes of the rows `first` to `last`, exclusive, as payloads; headed if their sizes allow."""
-        if not self.typed[first:last].any():
+        typed = self.typed[first:last]
+        if typed.all():
+            return pack(chosen(self.columns, slice(first, last)))
+        if not typed.any():
             return _packed(self.raw.slice(first, last - first))
         return Packed(*self.render(first, last, ROOM)).with_heads()
 
