@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from harness.frames import columns, move_times, split_wrapped
 from harness.frames.packed import ROOM, Packed
-from harness.recording.table import Content, content_of, one
+from harness.recording.table import Content, content_of, one, valid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ class Store:
     def _read(self, part: Part, number: int) -> _Group:
         table = part.read(number, _CONTENT)
         place = table.schema.get_field_index("stream")
-        wrapped = np.asarray(one(table, "stream").is_valid())
+        wrapped = valid(one(table, "stream"))
         nulls = pa.nulls(table.num_rows, table.schema.field(place).type)
         content = content_of(table.set_column(place, table.schema.field(place), nulls))
         if self._offset_ms:
@@ -167,7 +167,7 @@ class _Forward:
             if begin == first:
                 raw = batch.column("raw")
                 content = Content(_NO_COLUMNS, np.zeros(len(raw), dtype=np.bool_), raw)
-                return None if raw.null_count else _Group(content, np.asarray(batch.column("stream").is_valid()))
+                return None if raw.null_count else _Group(content, valid(batch.column("stream")))
         return None
 
 

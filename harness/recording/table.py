@@ -159,7 +159,7 @@ class Content(NamedTuple):
 def content_of(table: pa.Table) -> Content:
     """Take what the bytes are made of out of a table."""
     raw = one(table, "raw")
-    typed = np.asarray(raw.is_null()) & np.asarray(one(table, "agg_trade_id").is_valid())
+    typed = ~valid(raw) & valid(one(table, "agg_trade_id"))
     return Content(columns_of(table), typed, raw)
 
 
@@ -205,10 +205,10 @@ def columns_of(table: pa.Table) -> TradeColumns:
     """The typed columns as numbers; nulls are 0."""
     symbols, symbol_codes, _ = decoded(one(table, "symbol"))
     streams, stream_codes, wrapped = decoded(one(table, "stream"))
-    known = np.asarray(one(table, "agg_trade_id").is_valid())
+    known = valid(one(table, "agg_trade_id"))
     return TradeColumns(
         known=known,
-        exact=np.asarray(one(table, "price").is_valid()),
+        exact=valid(one(table, "price")),
         event_ms=numbers(table, "event_time"),
         symbol_codes=symbol_codes,
         symbols=symbols,
@@ -233,6 +233,13 @@ def one(table: pa.Table, name: str) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
+def valid(array: Any) -> NDArray[np.bool_]:
+    """Which rows have a value; nobody looks at each where all have one, or none."""
+    if array.null_count in {0, len(array)}:
+        return np.full(len(array), array.null_count == 0)
+    return np.asarray(array.is_valid())
+
+
 def numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
     """A column of whole numbers, times included; nulls are 0."""
     return np.asarray(pc.fill_null(one(table, name).cast(pa.int64()), 0))
@@ -242,7 +249,7 @@ def _scaled(array: Any) -> NDArray[np.int64]:
     if len(array) == 0:
         return np.zeros(0, dtype=np.int64)
     halves = np.frombuffer(array.buffers()[1], dtype=np.int64).reshape(-1, 2)
-    return np.where(np.asarray(array.is_valid()), halves[array.offset : array.offset + len(array), 0], 0)
+    return np.where(valid(array), halves[array.offset : array.offset + len(array), 0], 0)
 
 
 def decoded(array: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.bool_]]:
@@ -250,7 +257,7 @@ def decoded(array: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     codes = np.asarray(pc.fill_null(array.indices, 0)).astype(np.int32)
-    return tuple(array.dictionary.to_pylist()) or ("",), codes, np.asarray(array.is_valid())
+    return tuple(array.dictionary.to_pylist()) or ("",), codes, valid(array)
 
 
 def _packed(array: Any) -> Packed:
