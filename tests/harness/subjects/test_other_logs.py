@@ -151,8 +151,8 @@ def test_everything_is_taken_back():
 
     def hooked():
         return [
-            sinks.StreamSink.write, files.FileSink.write, base.BoundLoggerBase._proxy_to_logger, outputs.PrintLogger.warning,
-            outputs.BytesLogger.error, list(sys.meta_path),
+            sinks.StreamSink.write, files.FileSink.write, base.BoundLoggerBase._proxy_to_logger,
+            outputs.PrintLogger.warning, outputs.BytesLogger.error, list(sys.meta_path),
         ]  # fmt: skip
 
     before = hooked()
