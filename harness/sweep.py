@@ -37,6 +37,7 @@ HOST_SHARE = 0.15
 """Share of plans that also bend the host."""
 SHRINK_RUNS = 40
 """Runs spent on shrinking one finding."""
+CLUSTER_TIMEOUT_S = 10
 STOP_TRIES, STOP_S = 25, 0.2
 """How long to wait, in tries and seconds each, until what runs has ended after Ctrl-C."""
 
@@ -277,9 +278,9 @@ def make_executor(jobs: int, cluster: str | None) -> Executor:
     try:
         distributed = importlib.import_module("distributed")
     except ImportError as missing:
-        raise UsageError("--cluster needs Dask: pip install distributed") from missing
+        raise UsageError("--cluster needs Dask: pip install 'aggtrade-harness[cluster]'") from missing
     try:
-        executor: Executor = distributed.Client(cluster, timeout=10).get_executor()
+        executor: Executor = distributed.Client(cluster, timeout=CLUSTER_TIMEOUT_S).get_executor()
     except (OSError, ValueError) as problem:
         raise UsageError(f"--cluster {cluster}: no scheduler answers: {problem}") from problem
     return executor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 import tomllib
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -12,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import runner, sweep
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.faults.plan import load_plan
 from harness.runner.results import RunResult
 from harness.scenario import Scenario
 from harness.verdict import Finding, Verdict
+from tests.conftest import ROOT
 
 RECORDING = "recordings/btcusdt.parquet"
 BASE = Scenario(subject="bot:Bot", recordings=("r.parquet",), seed=11)
@@ -123,9 +126,50 @@ def test_a_subject_that_fails_without_any_fault_is_not_searched():
         sweep.sweep(BASE, runs=3, frames=1000, executor=Judging(lambda _: True))
 
 
-def test_a_cluster_without_dask_is_a_clear_sentence():
+def test_a_cluster_without_dask_is_a_clear_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'aggtrade-harness\[cluster\]'"):
+        sweep.make_executor(2, "tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_a_clear_sentence(address, monkeypatch):
+    pytest.importorskip("distributed", reason="Dask comes with the extra `cluster`")
+    monkeypatch.setattr(sweep, "CLUSTER_TIMEOUT_S", 0.5)
+    with pytest.raises(UsageError, match=f"--cluster {address}: no scheduler answers"):
+        sweep.make_executor(2, address)
+
+
+CLUSTER = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.live
+def test_the_workers_of_a_real_cluster_find_what_this_machine_finds(tmp_path):
+    pytest.importorskip("distributed", reason="Dask comes with the extra `cluster`")
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    scheduler = subprocess.Popen(
+        [sys.executable, str(tmp_path / "cluster.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    base = msgspec.structs.replace(
+        BASE, subject="orderflow.order_flow_service:OrderFlowService", recordings=(str(ROOT / RECORDING),), mode="sim",
+        duration_ns=3 * 10**9,
+    )  # fmt: skip
     try:
-        import distributed  # noqa: F401
-    except ImportError:
-        with pytest.raises(HarnessError, match="distributed"):
-            sweep.make_executor(2, "tcp://127.0.0.1:1")
+        with sweep.make_executor(2, scheduler.stdout.readline().strip()) as executor:
+            there = sweep.sweep(base, runs=2, frames=100, executor=executor)
+    finally:
+        scheduler.communicate("", timeout=30)
+    with sweep.make_executor(2, None) as executor:
+        assert sweep.sweep(base, runs=2, frames=100, executor=executor) == there
+    assert there.runs == 2
