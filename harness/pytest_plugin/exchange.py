@@ -141,7 +141,7 @@ class _Watch:
         played.watch(subject)
         self._played = played
         self._subject, self._tap, self._entries = played.taps[id(subject)]
-        self._health = HealthPoller(self._entries.append)
+        self._health = HealthPoller(self._entries.append, played.tasks.running_loop if played.tasks else None)
         self._next_look = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll_health, name="harness-health", daemon=True)

@@ -330,7 +330,7 @@ def examine(spec: str, path: str, symbols: tuple[str, ...], tap_path: str | None
         )
         host = threading.Thread(target=await_.run, args=(ride,), name="subject", daemon=True)
         host.start()
-        health = HealthPoller(ledger.write)
+        health = HealthPoller(ledger.write, watch.running_loop)
         ends_ns = monotonic_ns() + int(seconds * 1e9)
         while monotonic_ns() < ends_ns:
             time.sleep(0.05)

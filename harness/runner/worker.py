@@ -160,7 +160,7 @@ class Worker:
             Swallowed(self.ledger.write, ignored_threads=OURS) as self.swallowed,
         ):
             self.tap = Tap(self.ledger.write, scenario.tap)
-            self.health = HealthPoller(self.ledger.write)
+            self.health = HealthPoller(self.ledger.write, self.tasks.running_loop)
             self.ride = SubjectRide(
                 scenario.subject,
                 scenario.path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 from collections.abc import Mapping
 from enum import Enum
@@ -11,7 +13,7 @@ from harness.clock import monotonic_ns
 from harness.ledger import HealthRead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness.ledger import AnyEntry
 
@@ -76,10 +78,16 @@ class HealthPoller:
 
     Args:
         write: takes the entries.
+        running_loop: gives the loop that the subject runs on, or None.
     """
 
-    def __init__(self, write: Callable[[AnyEntry], None]) -> None:
+    def __init__(
+        self,
+        write: Callable[[AnyEntry], None],
+        running_loop: Callable[[], asyncio.AbstractEventLoop | None] | None = None,
+    ) -> None:
         self._write = write
+        self._running_loop = running_loop or (lambda: None)
         self._last: dict[str, tuple[bool | None, str]] = {}
         self._names: dict[str, None] = {}
 
@@ -91,13 +99,15 @@ class HealthPoller:
     def poll(self, subject: Any, names: tuple[str, ...]) -> None:
         """Read every name once, those of earlier calls among them: a property that raises may look like none."""
         self._names |= dict.fromkeys(names)
+        loop = self._running_loop()
         for name in self._names:
             shown_name = name
             try:
-                value = getattr(subject, name)
-                if callable(value):
-                    shown_name = f"{name}()"
-                    value = _settled(value())
+                with _as_if_on(loop):
+                    value = getattr(subject, name)
+                    if callable(value):
+                        shown_name = f"{name}()"
+                        value = _settled(value())
             except Exception as problem:
                 # A monitor that asks for health and gets an exception has been told.
                 self._note(shown_name, False, f"raised {type(problem).__name__}: {problem}")
@@ -109,6 +119,18 @@ class HealthPoller:
         if before is None or before[0] is not healthy:
             self._last[name] = (healthy, text)
             self._write(HealthRead(at_ns=monotonic_ns(), name=name, value=text, healthy=healthy))
+
+
+@contextlib.contextmanager
+def _as_if_on(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    # A monitor in the same program asks on the subject's loop, and health may ask that for the time. The loop itself
+    # is not entered: it may be blocked, and would blind us.
+    before = asyncio._get_running_loop()  # noqa: SLF001 - how a loop of another make tells its thread that it runs
+    asyncio._set_running_loop(loop or before)  # noqa: SLF001 - as above
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)  # noqa: SLF001 - as above
 
 
 def verdict_of(value: Any, depth: int = 0) -> bool | None:

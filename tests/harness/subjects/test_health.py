@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from enum import Enum
 from types import SimpleNamespace
 
@@ -108,6 +110,24 @@ def test_health_that_comes_with_start_is_read_from_then_on():
     assert health_names(subject) == ()
     subject.state = "running"
     assert health_names(subject) == ("state",)
+
+
+class OnItsLoop:
+    def is_healthy(self):
+        return asyncio.get_running_loop().time() > 0
+
+    async def health(self):
+        return {"ok": asyncio.get_running_loop().time() > 0}
+
+
+async def test_health_may_ask_the_loop_for_the_time():
+    entries, loop = [], asyncio.get_running_loop()
+    poller = HealthPoller(entries.append, lambda: loop)
+    thread = threading.Thread(target=poller.poll, args=(OnItsLoop(), ("is_healthy", "health")))
+    thread.start()
+    thread.join()
+    assert [(entry.name, entry.healthy) for entry in entries] == [("is_healthy()", True), ("health()", True)]
+    assert asyncio.get_running_loop() is loop
 
 
 def test_health_that_raises_is_not_well():
