@@ -120,7 +120,7 @@ def recorded(
         The file of the authority that the test's clients meet.
 
     Raises:
-        RecordingError: the test opened no connection to the exchange, so there is nothing to keep.
+        RecordingError: the test opened no connection to the exchange, or got nothing over it: nothing is kept.
     """
     from harness.actions import Tls
     from harness.recorder.proxy import RecordingProxy
@@ -133,11 +133,21 @@ def recorded(
     fresh.unlink(missing_ok=True)
     with Authority() as authority:
         proxy = RecordingProxy(fresh, context=authority.context(Tls()), cafile=cafile, upstream=upstream)
-        with proxy, Redirect(only_real_hosts(proxy.gate), str(authority.cafile)):
+        # The proxy is in this process, too: where it dials, names mean what they always do.
+        with proxy, Redirect(only_real_hosts(proxy.gate), str(authority.cafile), let_through=proxy.dials):
             yield str(authority.cafile)
-    if not fresh.exists():
-        raise RecordingError(place, "nothing to record, since the test opened no connection to the exchange")
+    if not fresh.exists() or not _has_data(fresh):
+        opened = "no message came" if fresh.exists() else "the test opened no connection to the exchange"
+        fresh.unlink(missing_ok=True)
+        raise RecordingError(place, f"nothing to record, since {proxy.unreached or opened}")
     fresh.replace(place)
+
+
+def _has_data(path: Path) -> bool:
+    from harness.frames import DATA_KINDS
+    from harness.recording import open_recording
+
+    return any(frame.kind in DATA_KINDS for frame in open_recording(path).frames())
 
 
 def length_ns(config: pytest.Config) -> int:

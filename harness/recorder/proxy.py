@@ -18,6 +18,8 @@ import ssl
 import struct
 import sys
 import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import clock
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+THREADS = "harness-proxy"
+"""What the names of our threads begin with."""
 HELLO_TIMEOUT_S = 30.0
 """A program that connects and says nothing for so long is hung up on."""
 RESET_PATIENCE_S = 0.25
@@ -74,6 +78,7 @@ class RecordingProxy:
         settings = Settings(streams=(), folder=out.parent if file else out, file=file)
         self._context = context
         self._trust = trust(cafile)
+        self._proxies = urllib.request.getproxies()  # a redirect of this process takes them out of the environment
         self._upstream = upstream or (lambda host, port: (host, port))
         self._ports: dict[tuple[str, int], int] = {}
         self._servers: list[asyncio.Server | socket.socket] = []
@@ -81,9 +86,13 @@ class RecordingProxy:
         self._reading = True
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = 0
+        self.unreached = ""
+        """Why the exchange could not be reached for the program, the last time that it could not."""
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="harness-proxy", daemon=True)
+        # Look-ups are made on threads of these, which have our name as well: see `dials`.
+        self._loop.set_default_executor(ThreadPoolExecutor(4, thread_name_prefix=THREADS))
+        self._thread = threading.Thread(target=self._run, name=THREADS, daemon=True)
         self._scribe = Scribe(
             settings.folder,
             Header(target="", identity="", endpoint="proxy", source="proxy"),
@@ -121,6 +130,11 @@ class RecordingProxy:
     ) -> None:
         self.stop()
 
+    @staticmethod
+    def dials() -> bool:
+        """Whether the calling thread is one that dials the exchange itself, and must not be led back here."""
+        return threading.current_thread().name.startswith(THREADS)
+
     def gate(self, host: str, port: int) -> tuple[str, int]:
         """
         Where a program that wants `host:port` has to dial.
@@ -157,6 +171,7 @@ class RecordingProxy:
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
     def _call(self, call: Callable[..., Any], *values: object) -> None:
@@ -191,7 +206,7 @@ class RecordingProxy:
         pair = _Pair(Tap(origin, self._next_number, self._scribe.take), sock)
         try:
             address, dial = self._upstream(host, port)
-            through = await tunnel(address, dial, secure=secure)
+            through = await tunnel(address, dial, secure=secure, proxies=self._proxies)
             where: dict[str, Any] = {"sock": through} if through else {"host": address, "port": dial}
             await self._loop.create_connection(
                 lambda: pair.upstream,
@@ -202,6 +217,7 @@ class RecordingProxy:
         except (OSError, HarnessError) as problem:
             words = str(problem) if isinstance(problem, HarnessError) else explain(problem, host, port, reached=False)
             log.warning("The program cannot be connected: %s", words)
+            self.unreached = words
             pair.tap.unreachable(words)
             _linger(sock)
             sock.close()

@@ -357,11 +357,17 @@ def explain(problem: BaseException, host: str, port: int, *, reached: bool) -> s
     return f"{where} cannot be reached: {getattr(problem, 'strerror', None) or problem}"
 
 
-async def tunnel(host: str, port: int, *, secure: bool) -> socket.socket | None:
+async def tunnel(host: str, port: int, *, secure: bool, proxies: dict[str, str] | None = None) -> socket.socket | None:
     """
     Ask the machine's proxy, if it has one (HTTPS_PROXY), for a way to the world.
 
     This machine itself is never behind one, though client libraries try.
+
+    Args:
+        host: what is to be reached.
+        port: of it.
+        secure: which of the machine's proxies is asked.
+        proxies: those proxies, by scheme; None for what the environment says now.
 
     Returns:
         A connected socket; None when the host is to be dialled directly.
@@ -369,8 +375,9 @@ async def tunnel(host: str, port: int, *, secure: bool) -> socket.socket | None:
     Raises:
         NetworkError: the proxy does not let us through.
     """
-    proxies = {} if is_loopback(host) else urllib.request.getproxies()
-    found = proxies.get("https" if secure else "http") or proxies.get("all")
+    there = urllib.request.getproxies() if proxies is None else proxies
+    known = {} if is_loopback(host) else there
+    found = known.get("https" if secure else "http") or known.get("all")
     if not found or urllib.request.proxy_bypass(host):
         return None
     parts = urlsplit(found if "//" in found else f"http://{found}")

@@ -15,7 +15,7 @@ from harness.redirect.child import ChildRedirect, clean
 from harness.redirect.hook import Hook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from harness.redirect.hook import Gate
@@ -34,15 +34,22 @@ class Redirect:
         cafile: PEM of the session CA, trusted in addition by every TLS context; None leaves trust alone.
         children: also redirect child processes, by environment.
         ports: for node children, see `ChildRedirect`.
+        let_through: whether the calling thread is to reach the real network, as that of a proxy must; None for none.
 
     Raises:
         UsageError: another redirect is active: two would undo each other's patches.
     """
 
     def __init__(
-        self, gate: Gate, cafile: str | None, *, children: bool = False, ports: Mapping[int, int] | None = None
+        self,
+        gate: Gate,
+        cafile: str | None,
+        *,
+        children: bool = False,
+        ports: Mapping[int, int] | None = None,
+        let_through: Callable[[], bool] | None = None,
     ) -> None:
-        self._hook = Hook(gate, cafile)
+        self._hook = Hook(gate, cafile, let_through=let_through)
         self._child = ChildRedirect(gate, cafile, ports) if children else None
         self._before: dict[str, str | None] = {}
 

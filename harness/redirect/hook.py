@@ -51,11 +51,13 @@ class Hook:
     Args:
         gate: see `Gate`.
         cafile: PEM of the session CA; None leaves trust alone.
+        let_through: whether the calling thread is to reach the real network; None for no thread.
     """
 
-    def __init__(self, gate: Gate, cafile: str | None) -> None:
+    def __init__(self, gate: Gate, cafile: str | None, *, let_through: Callable[[], bool] | None = None) -> None:
         self.gate = gate
         self.cafile = cafile
+        self._let_through = let_through or (lambda: False)
         self._undo: list[Callable[[], None]] = []
         self._trusted: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
         self._targets: dict[tuple[str, int], tuple[str, int]] = {}
@@ -89,7 +91,7 @@ class Hook:
             flags: int = 0,
         ) -> Any:
             name = host.decode("idna") if isinstance(host, (bytes, bytearray)) else host
-            if is_local(name):
+            if is_local(name) or self._let_through():
                 return original(host, port, family, type, proto, flags)
             if is_address(name):
                 return original(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
@@ -115,6 +117,8 @@ class Hook:
 
             def call(sock: socket.socket, *args: Any) -> Any:
                 address = args[where] if len(args) > abs(where) - (where < 0) else None
+                if self._let_through():
+                    return original(sock, *args)
                 refuse_foreign(sock, address)
                 if where == 0 and isinstance(address, tuple):
                     args = (self._targets.get(address[:2], address),)
@@ -132,7 +136,8 @@ class Hook:
             original = getattr(ssl.SSLContext, method)
 
             def call(context: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
-                self._trust(context)
+                if not self._let_through():
+                    self._trust(context)
                 return original(context, *args, **kwargs)
 
             return call
@@ -172,6 +177,8 @@ class Hook:
         original = uvloop.Loop.create_connection
 
         async def create_connection(loop: Any, factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
+            if self._let_through():
+                return await original(loop, factory, host, port, **kwargs)
             if host and not is_local(host):
                 if is_address(host):
                     raise OSError(f"{host} is not loopback, and nothing else is allowed here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -243,6 +244,48 @@ async def test_what_passes_while_recording_is_what_the_exchange_sent(tmp_path):
                 got = [str(await ws.recv()).encode() for _ in range(100)]
     frames = open_recording(tmp_path / "made.parquet").frames()
     assert [frame.data for frame in frames if frame.kind == "text"][:100] == got
+
+
+@pytest.mark.live
+@pytest.mark.slow
+async def test_the_proxy_of_a_recording_asks_the_real_resolver_and_not_itself(tmp_path, monkeypatch):
+    """Both are in one process: led to itself, it would dial itself for ever, and no test would be recorded."""
+    import websockets
+
+    from harness.exchange.settings import ExchangeSettings
+    from harness.recording import load_timeline
+    from harness.transports.live import LiveExchange
+
+    timeline = load_timeline([str(ROOT / "recordings" / "btcusdt.parquet")])
+    with LiveExchange(timeline, settings=ExchangeSettings(speed=20.0), tls=True) as live:
+        port = int(str(live.urls["wss"]).rpartition(":")[2])
+        real = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: real)
+        with recorded(tmp_path / "made.parquet", cafile=str(live.cafile)) as cafile:
+            context = ssl.create_default_context(cafile=cafile)
+            async with websockets.connect(
+                "wss://stream.binance.com:9443/ws/btcusdt@aggTrade", ssl=context, open_timeout=20
+            ) as ws:
+                got = str(await ws.recv()).encode()
+    frames = open_recording(tmp_path / "made.parquet").frames()
+    assert next(frame.data for frame in frames if frame.kind == "text") == got
+
+
+@pytest.mark.live
+def test_an_exchange_that_cannot_be_reached_leaves_nothing_and_is_told(tmp_path, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(RecordingError, match=r"nothing to record, since .*cannot be resolved"):  # noqa: SIM117
+        with recorded(tmp_path / "made.parquet"), socket.socket() as sock:
+            sock.settimeout(20)
+            address = socket.getaddrinfo("stream.binance.com", 9443)[0][4]
+            sock.connect(address)
+            sock.sendall(b"GET /ws HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                assert sock.recv(1) == b""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.live

@@ -53,6 +53,24 @@ async def test_asyncio_follows_too(listener):
         writer.close()
 
 
+def test_a_thread_that_is_let_through_asks_the_real_resolver_and_is_not_refused(listener, monkeypatch):
+    """A proxy that dials the exchange for a redirected program may live in the same process."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: f"the real {host}")
+    through = threading.Event()
+    with Redirect(gate_to(listener), None, let_through=through.is_set):
+        assert socket.getaddrinfo("stream.binance.com", 9443)[0][4] == listener
+        # A datagram socket sends nothing when it is connected.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            with pytest.raises(OSError, match="not loopback"):
+                sock.connect(("192.0.2.1", 9))
+            through.set()
+            assert socket.getaddrinfo("stream.binance.com", 9443) == "the real stream.binance.com"
+            try:
+                sock.connect(("192.0.2.1", 9))
+            except OSError as problem:  # a machine without a network has its own reason
+                assert "not loopback" not in str(problem)
+
+
 @pytest.mark.parametrize("host", ["github.com", "binance.com.evil.example", "notbinance.com"])
 def test_any_other_name_raises(listener, host):
     with Redirect(gate_to(listener), None), pytest.raises(socket.gaierror):
