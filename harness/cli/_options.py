@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -141,6 +142,15 @@ def check_folder(out: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise UsageError(f"--out {out}: is no folder and cannot become one: {cause.strerror}") from cause
+
+
+def print_report(text: str) -> None:
+    """Write a report to standard output. A reader who had enough (`| head`) takes nothing from the exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_report(text: str, out: str) -> None:

@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli._options import add_jobs, add_pace, add_plan, add_seed, check_file, check_path, plan_of, write_report
+from harness.cli._options import (
+    add_jobs,
+    add_pace,
+    add_plan,
+    add_seed,
+    check_file,
+    check_path,
+    plan_of,
+    print_report,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         write_report(text, args.out)
         print(f"{args.out}: {len(runs)} run{'s' * (len(runs) != 1)}", file=sys.stderr)
     else:
-        sys.stdout.write(text)
+        print_report(text)
     if len(runs) > 1:
         print(f"{len(runs)} runs in {(monotonic_ns() - began_ns) / 1e9:.0f} s", file=sys.stderr)
     return report.exit_code(runs)

@@ -122,6 +122,39 @@ def test_a_report_whose_file_cannot_be_written_in_the_end_is_not_lost(tmp_path, 
     assert "the report is on standard output" in err
 
 
+def test_a_reader_who_has_had_enough_does_not_make_a_silent_run_green(monkeypatch):
+    """`harness run ... | head` under `set -o pipefail` is a gate as well."""
+    done = []
+
+    class Gone:
+        def write(self, _):
+            raise BrokenPipeError
+
+        def fileno(self):
+            done.append(True)
+            return os.open(os.devnull, os.O_WRONLY)
+
+        def isatty(self):
+            return False
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    subject = "fixtures.subjects.no_watchdog:Service"
+    line = [
+        "run",
+        subject,
+        "--recording",
+        RECORDING,
+        "--mode",
+        "sim",
+        "--duration",
+        "1s",
+        "--host",
+        "run_until_complete",
+    ]
+    assert main(line) == 1
+    assert done
+
+
 def test_the_version_is_shown(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("harness ")
