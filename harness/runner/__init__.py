@@ -277,7 +277,13 @@ def judge_remains(job: Job, code: int | None, wall_s: float) -> RunResult:
     except (OSError, msgspec.DecodeError):
         return RunResult(scenario=scenario, verdict=unjudged(f"{died} before the run began"), wall_s=wall_s, fatal=True)
     if not setting.started_ns:
-        return RunResult(scenario=scenario, verdict=unjudged(f"{died} before start() was called"), wall_s=wall_s)
+        why = f"{died} before start() was called"
+        if code is None:
+            why = (
+                f"{scenario.subject} was still being imported or made after {wall_s:.0f} s, and was ended: "
+                "something in it waits or loops before start() can be called"
+            )
+        return RunResult(scenario=scenario, verdict=unjudged(why), wall_s=wall_s)
     if code is None and quiet_ns < ALIVE_NS:
         reason = f"the run did not come to its end within {wall_s:.0f} s, though things went on happening in it"
         return RunResult(scenario=scenario, verdict=unjudged(reason), setting=setting, wall_s=wall_s)

@@ -104,3 +104,29 @@ def test_a_run_in_which_things_still_happened_is_not_judged(remains):
     verdict = judge_remains(remains(quiet_s=0), None, 70).verdict
     assert verdict.outcome == "unjudged"
     assert "70 s" in verdict.reason
+
+
+@pytest.fixture
+def unbegun(tmp_path):
+    """A job whose worker wrote nothing but its empty ledger."""
+    (tmp_path / "ledger").touch()
+    scenario = Scenario(subject="bot.flow:OrderFlowService", recordings=("recordings/btcusdt.parquet",))
+    files = {name: str(tmp_path / name) for name in ("ledger", "result")}
+    return Job(scenario=scenario, noise=None, negative_control=False, **files)
+
+
+def test_a_worker_that_was_ended_while_it_imported_is_said_to_hang(unbegun):
+    """A signal 9 of our own would send its reader to look for who else has killed it."""
+    verdict = judge_remains(unbegun, None, 51.2).verdict
+    assert verdict.outcome == "unjudged"
+    assert verdict.reason == (
+        "bot.flow:OrderFlowService was still being imported or made after 51 s, and was ended: "
+        "something in it waits or loops before start() can be called"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(-9, "the process died of signal 9"), (5, "the process ended with code 5")]
+)
+def test_a_worker_that_died_before_the_run_is_said_to_have(unbegun, code, words):
+    assert judge_remains(unbegun, code, 1.0).verdict.reason == f"{words} before start() was called"
