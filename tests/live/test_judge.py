@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = str(ROOT / "recordings" / "btcusdt.parquet")
 S = 1_000_000_000
+DEADLINE_NS = 6 * S
+"""A machine that is busy with other runs takes seconds to open a connection."""
 
 BOT = '''
 import asyncio, ctypes, json, logging, multiprocessing, os, sys, threading, time
@@ -259,13 +261,13 @@ def results(folder):
             path=str(folder),
             faults=faults,
             host=host,
-            deadline_ns=2 * S,
+            deadline_ns=DEADLINE_NS,
             duration_ns=2 * S,
             seed=7,
         )
         for name, (subject, faults, host, _, _) in CASES.items()
     }
-    return dict(zip(scenarios, runner.run_all(list(scenarios.values()), jobs=20), strict=True))
+    return dict(zip(scenarios, runner.run_all(list(scenarios.values()), jobs=12), strict=True))
 
 
 @pytest.mark.parametrize("name", CASES)
