@@ -268,7 +268,8 @@ def _packed(array: Any) -> Packed:
     # The header goes in with the room, in the one copy that must be made.
     starts = np.arange(0, ROOM * (len(sizes) + 1), ROOM, dtype=np.int32)
     before = pa.Array.from_buffers(pa.binary(), len(sizes), [None, pa.py_buffer(starts), pa.py_buffer(heads(sizes))])
-    joined = pc.binary_join_element_wise(before, array, b"")
+    # The block is kept for a while among many: Arrow's own pool gives such memory back, to have it zeroed anew.
+    joined = pc.binary_join_element_wise(before, array, b"", memory_pool=pa.system_memory_pool())
     _, offsets, block = joined.buffers()
     places = np.frombuffer(offsets, dtype=np.int32, count=len(sizes) + 1).astype(np.int64)
     return Packed(memoryview(block).cast("B"), places, headed=True)
