@@ -48,7 +48,7 @@ class _Rows(NamedTuple):
 
 def load_timeline(places: Iterable[str | Path], symbols: Iterable[str] | None = None, *, from_ns: int = 0) -> Timeline:
     """
-    Merge recordings into one tape, by wall time.
+    Merge recordings into one tape, by wall time. Where they overlap, a trade is on the tape once.
 
     Args:
         places: files, folders or URIs.
@@ -200,6 +200,7 @@ class _Index:
             asked = f" for {', '.join(sorted(self._wanted))}" if self._wanted else ""
             raise RecordingError(", ".join(names), f"holds no data frames{asked}")
         order = np.argsort(rows.at_ns, kind="stable")
+        order = order[~self._heard_twice(rows.streams[order], rows.ids[order], rows.place[order])]
         at_ns = rows.at_ns[order]
         first = int(np.searchsorted(at_ns, at_ns[0] + from_ns)) if from_ns else 0
         if first == len(order):
@@ -219,6 +220,24 @@ class _Index:
             marks=self._marks_of(at_ns, rows.place[order], is_cut=first > 0),
             names=names,
         )
+
+    def _heard_twice(
+        self, streams: NDArray[np.int32], ids: NDArray[np.int64], place: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        # Two recorders may have heard the same trade, and a file may lie there twice: a market that trades everything
+        # double is no exchange's. What stands twice in one recording was received twice.
+        twice = np.zeros(len(ids), dtype=np.bool_)
+        paths = {part.path: number for number, (part, _) in enumerate(self._groups)}
+        if len(paths) < 2:
+            return twice
+        parts = np.array([paths[part.path] for part, _ in self._groups])[place >> 32]
+        rows = np.flatnonzero(ids != NO_ID)
+        rows = rows[np.lexsort((ids[rows], streams[rows]))]  # those of a trade by time, since that is their order now
+        again = (np.diff(ids[rows]) == 0) & (np.diff(streams[rows]) == 0)
+        first = np.concatenate(([0], np.where(again, 0, np.arange(1, len(rows))))) if len(rows) else rows
+        first = rows[np.maximum.accumulate(first)]
+        twice[rows] = (first != rows) & (parts[first] != parts[rows])
+        return twice
 
     def _marks_of(self, at_ns: NDArray[np.int64], place: NDArray[np.int64], *, is_cut: bool) -> tuple[Mark, ...]:
         marks = []

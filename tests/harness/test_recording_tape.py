@@ -174,3 +174,29 @@ def test_raw_rows_are_the_same_wherever_a_reader_begins_and_goes(tmp_path, monke
         assert list(timeline.retimed(5000).payloads(first, last)) == [
             move_times(payload, 5000) for payload in plain[first:last]
         ]
+
+
+def test_where_recordings_overlap_a_trade_is_on_the_tape_once(tmp_path):
+    """Two recorders heard the same market, and one of the files lies there a second time."""
+    for name, numbers, late_s in (("a", range(1, 11), 0.0), ("b", range(6, 16), 0.003), ("copy", range(1, 11), 0.0)):
+        with RecordingWriter(tmp_path / f"{name}.parquet") as writer:
+            writer.write(trade(n, wall_s=n / 10 + late_s, steady_s=n / 10 + late_s) for n in numbers)
+    timeline = load_timeline([tmp_path])
+    assert timeline.trade_ids.tolist() == list(range(1, 16))
+    assert [payload.count(b'"a":') for payload in timeline.payloads(0, 15)] == [1] * 15
+
+
+def test_what_one_recording_holds_twice_was_received_twice_and_is_played_twice(tmp_path):
+    for name, numbers in (("a", (1, 2, 2, 3)), ("b", (3, 4, 4))):
+        with RecordingWriter(tmp_path / f"{name}.parquet") as writer:
+            writer.write(trade(n, wall_s=n / 10, steady_s=n / 10) for n in numbers)
+    assert load_timeline([tmp_path]).trade_ids.tolist() == [1, 2, 2, 3, 4, 4]
+    assert load_timeline([tmp_path / "a.parquet"]).trade_ids.tolist() == [1, 2, 2, 3]
+
+
+def test_trades_of_two_symbols_may_have_the_same_numbers(tmp_path):
+    for name in ("BTCUSDT", "ETHUSDT"):
+        with RecordingWriter(tmp_path / f"{name}.parquet") as writer:
+            rows = (trade(n, wall_s=n / 10, steady_s=n / 10) for n in range(1, 4))
+            writer.write(msgspec.structs.replace(row, data=row.data.replace(b"BTCUSDT", name.encode())) for row in rows)
+    assert load_timeline([tmp_path]).trade_ids.tolist() == [1, 1, 2, 2, 3, 3]
