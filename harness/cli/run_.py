@@ -233,8 +233,12 @@ def _raise_when_hopeless(results: Sequence[RunResult]) -> None:
 
 
 def _dry_run(scenario: Scenario) -> int:
+    import os
+    import threading
+
     from harness.subjects import anatomy, find_tap, load
 
+    before = set(threading.enumerate())
     with contextlib.redirect_stdout(sys.stderr):  # what the subject prints is no result of ours
         subject = load(scenario.subject, scenario.path)
     found = anatomy(subject, scenario.tap)
@@ -244,4 +248,8 @@ def _dry_run(scenario: Scenario) -> int:
     print(f"stop     {found.stop or 'none found'}")
     print(f"tap      {tap or 'none found yet; it may come with start(), or name it with --tap PATH'}")
     print(f"health   {', '.join(found.health) or 'none found'}")
+    if any(not thread.daemon and thread not in before for thread in threading.enumerate()):
+        # A thread of the subject's would keep this process for ever, and nothing was started that need be ended.
+        sys.stdout.flush()
+        os._exit(0)
     return 0

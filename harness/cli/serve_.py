@@ -146,6 +146,7 @@ class _NoStore:
 
 
 def _serve(args: argparse.Namespace, settings: ExchangeSettings, plan: Plan, timeline: Timeline) -> int:
+    from harness.clock import monotonic_ns
     from harness.exchange.injection import Injection, Recent
     from harness.transports.live import LiveExchange
 
@@ -168,8 +169,14 @@ def _serve(args: argparse.Namespace, settings: ExchangeSettings, plan: Plan, tim
             if sys.stderr.isatty():
                 print(f"serving {len(timeline)} frames; Ctrl-C to stop", file=sys.stderr)
             # In slices: a wait without an end cannot be interrupted on Windows.
+            told = not len(timeline)
             while not stop.wait(0.5):
-                pass
+                if not told and live.exchange.ended(monotonic_ns()):
+                    told = True
+                    print(
+                        "the tape has ended: connections stay open, and nothing more comes; --loop starts it again",
+                        file=sys.stderr,
+                    )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.cli._options import seed, whole
+from harness.cli._options import check_folder, seed, whole
 
 if TYPE_CHECKING:
     import argparse
@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     )
     remark = f"synthetic: profile {args.profile}, seed {args.seed}; no exchange ever sent these trades"
     path = Path(args.out)
+    if path.suffix != ".parquet":
+        raise UsageError(f"--out {args.out}: a recording's name ends in .parquet, as in {path.with_suffix('.parquet')}")
+    check_folder(str(path.parent))
     writer = RecordingWriter(path, endpoint="", symbols=[args.symbol], source="synthetic", remarks=[remark])
     with RowProgress("made", args.frames) as progress, writer:
         writer.write(_counted(frames, progress))

@@ -13,6 +13,7 @@ def test_no_silent_failures(harness_run):
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "record what no episode holds yet; all: record one more episode; rewrite: record anew",
     )
     group.addoption("--harness-recordings", metavar="DIR", default=None, help="where recordings are [recordings]")
-    group.addoption("--harness-jobs", type=int, default=None, metavar="N", help="runs at a time of harness_run [8]")
+    group.addoption(
+        "--harness-jobs", type=_from_one, default=None, metavar="N", help="runs at a time of harness_run [8]"
+    )
     group.addoption("--harness-seed", type=int, default=None, metavar="N", help="seed of runs that name none [0]")
     group.addoption("--harness-duration", default=None, metavar="D", help="how long to record [10s]")
     group.addoption(
@@ -60,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("harness_record_mode", "default of --harness-record-mode", default=None)
     parser.addini("harness_recordings", "default of --harness-recordings", default=None)
     parser.addini("harness_block_network", "default of --harness-block-network", type="bool", default=False)
+
+
+def _from_one(text: str) -> int:
+    # `harness.cli` has the same for its options, and imports more than a plugin may.
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

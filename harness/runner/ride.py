@@ -87,7 +87,7 @@ class SubjectRide:
 
     def renew(self) -> None:
         """Make a fresh subject and watch it."""
-        self._strong = load(self._spec, self._path)
+        self._strong = load(self._spec, self._path, on_import=self._tasks.take_stock)
         self.anatomy = anatomy(self._strong, self._tap_path)
         self._tap.attach(self._strong)
 

@@ -9,11 +9,14 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.errors import SubjectError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START_NAMES = ("start", "start_async", "run", "connect", "run_forever", "start_stream", "main")
 STOP_NAMES = ("stop", "stop_async", "aclose", "close", "shutdown", "disconnect")
@@ -46,13 +49,15 @@ class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
     health: tuple[str, ...]
 
 
-def load(spec: str, path: str = ".") -> Any:
+def load(spec: str, path: str = ".", *, on_import: Callable[[], None] = lambda: None) -> Any:
     """
     Import a subject and make one.
 
     Args:
         spec: `module:attribute`; a class or factory, called with no arguments.
         path: folder to import from, in front of everything else.
+        on_import: called between the import and the making of the subject; not called for an object that is made by
+            the import itself.
 
     Raises:
         SubjectError: it cannot be imported or made; the sentence says which and where.
@@ -82,13 +87,14 @@ def load(spec: str, path: str = ".") -> Any:
             public = [word for word in vars(target) if not word.startswith("_")]
             raise SubjectError(f"{module_name} has no {name!r}: {nearest(name, public, noun='name')}")
         target = getattr(target, name)
+    if not callable(target) or not (inspect.isclass(target) or inspect.isroutine(target)):
+        return target  # it is the subject itself
+    on_import()
     return make(target, spec)
 
 
-def make(target: Any, spec: str) -> Any:
-    """Call a class or factory; an object that is neither is the subject itself."""
-    if not callable(target) or not (inspect.isclass(target) or inspect.isroutine(target)):
-        return target
+def make(target: Callable[[], Any], spec: str) -> Any:
+    """Call a class or factory."""
     try:
         return target()
     except (Exception, SystemExit) as problem:

@@ -245,6 +245,10 @@ class TaskWatch:
         waiting = [_named("it", record) if record.ours else _pending(record) for record in self.tasks]
         return "; ".join([text for text in waiting if text][:2])
 
+    def take_stock(self) -> None:
+        """Threads that are there now (of a library that was imported, say) are not the subject's to end."""
+        self._threads.update(threading.enumerate())
+
     def left_behind(self) -> list[str]:
         """Tasks and threads of the subject that are still alive."""
         found = [text for record in self.tasks if not record.ours and (text := _pending(record))]

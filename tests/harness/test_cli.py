@@ -112,6 +112,17 @@ def test_a_dry_run_survives_what_the_subject_does_while_it_is_loaded(tmp_path, m
     assert "ended_bot cannot be imported: SystemExit: 5" in capsys.readouterr().err
 
 
+def test_a_dry_run_ends_though_a_thread_of_the_subject_does_not(tmp_path):
+    body = "import threading\nclass Bot:\n    def start(self, symbols): pass\n"
+    (tmp_path / "bot.py").write_text(body + "threading.Thread(target=threading.Event().wait).start()\n")
+    line = ["run", "bot:Bot", "--recording", RECORDING, "--dry-run", "--path", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *line], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("subject  bot:Bot (Bot)\n")
+    assert done.stdout.endswith("none found\n")
+
+
 def test_a_report_whose_file_cannot_be_written_in_the_end_is_not_lost(tmp_path, monkeypatch, capsys):
     """The disk may fill up while the runs go on."""
     monkeypatch.setattr("harness.cli.run_.check_file", lambda _: (tmp_path / "report.json").mkdir())

@@ -107,19 +107,26 @@ def test_verify_exits_with_one_when_the_content_is_not_what_was_written(market, 
         ["import", "none.csv", "--out", "x"], ["synth", "--out", "x.parquet"],
         ["synth", "--frames", "1", "--profile", "norml", "--out", "x.parquet"],
         ["synth", "--duration", "soon", "--out", "x.parquet"],
-        ["synth", "--frames", "1", "--out", "no/where/x.parquet"],
+        ["synth", "--frames", "1", "--out", "x.csv"], ["synth", "--frames", "1", "--out", "file/x.parquet"],
         ["record", "btcusdt", "--endpoint", "ws://127.0.0.1:9", "--status-file", "no/where/x.json"],
         ["record", "btcusdt", "--endpoint", "ws://127.0.0.1:9", "--cafile", "none.pem"],
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_and_exit_two(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    Path("file").touch()
     assert main(line) == 2
     said = capsys.readouterr().err
     assert said.startswith("harness: ")
     if line[0] == "record":
         assert f"{line[-2]} {line[-1]}: no such " in said
     assert len(said.splitlines()) == 1
+
+
+def test_synth_makes_the_folder_that_it_writes_to_as_record_does(tmp_path, capsys):
+    path = tmp_path / "no" / "where" / "x.parquet"
+    assert main(["synth", "--frames", "3", "--out", str(path)]) == 0
+    assert len(open_recording(path)) == 3
 
 
 def test_one_bad_file_among_many_loses_nothing_of_the_others(market, tmp_path, capsys):

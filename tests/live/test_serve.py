@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -67,6 +68,14 @@ def test_it_says_where_it_is_and_ends_with_0(recording, how):
         process.send_signal(how)
         assert process.wait(20) == 0
         assert not Path(urls["cafile"]).exists()
+
+
+def test_the_end_of_the_tape_is_told_once(recording):
+    with serving(recording, "--speed", "max", "--grace", "0s") as (process, urls):
+        with connect(f"{urls['ws']}/ws/btcusdt@aggTrade", proxy=None) as ws:
+            for _ in range(200):
+                ws.recv(timeout=20)
+        assert process.stderr.readline().startswith("the tape has ended: connections stay open")
 
 
 def test_without_tls_the_other_three_are_null(recording):

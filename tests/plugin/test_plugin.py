@@ -151,6 +151,11 @@ def test_it(harness_run):
     )
 
 
+def test_a_number_of_jobs_that_runs_nothing_is_refused(suite):
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--harness-jobs", "0", timeout=90)
+    result.stderr.fnmatch_lines("*--harness-jobs: '0' is not a whole number from 1*")
+
+
 @pytest.mark.slow
 def test_each_mistake_is_one_sentence(suite):
     body = """

@@ -132,6 +132,17 @@ def test_what_a_task_died_of_is_told_without_hushing_the_interpreter():
     assert any("ended with LookupError: no such stream" in text for _, text in said)
 
 
+def test_a_thread_of_an_imported_library_is_not_the_subject_s_to_end():
+    end = threading.Event()
+    with TaskWatch([].append, ignored_threads=()) as watch:
+        threading.Thread(target=end.wait, name="metrics of a library").start()
+        watch.take_stock()
+        threading.Thread(target=end.wait, name="of the subject").start()
+        (left,) = watch.left_behind()
+        end.set()
+    assert left.startswith("thread of the subject is still running")
+
+
 def test_what_is_left_behind_is_listed_and_what_ended_is_not():
     async def main():
         task = asyncio.create_task(waits_for_ever())
