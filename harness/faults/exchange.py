@@ -355,7 +355,7 @@ class HeartbeatsOnly(Fault, frozen=True, tag="exchange.heartbeats_only"):
                 actions,
                 strike.frame + 1,
                 last,
-                lambda piece: withheld(piece, strike, context, everywhere=context.everyone),
+                lambda piece: withheld(piece, strike, context, everywhere=context.everyone, streams=context.streams),
             )
         return actions
 

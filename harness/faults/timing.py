@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
+import numpy as np
 
 from harness.actions import Action, Send, Span, Wire
 from harness.faults.base import (
@@ -141,12 +142,11 @@ class Trickle(Fault, frozen=True, tag="timing.trickle"):
         for strike in context.strikes:
             last, due_ns = context.end_of(strike, self.duration), strike.due_ns
             kept: set[int] = set()
-            frame = strike.frame
-            while frame < last:
-                due_ns = max(due_ns + self.interval, due_ns + 1)
-                frame = context.tape.frame_at(due_ns)
-                kept.add(frame)
-                due_ns = int(context.tape.due_ns[frame]) if frame < last else due_ns
+            frames = np.asarray(context.of_streams(range(strike.frame + 1, last)), dtype=np.int64)
+            times = context.tape.due_ns[frames]
+            while (place := int(np.searchsorted(times, due_ns + max(self.interval, 1)))) < len(frames):
+                kept.add(int(frames[place]))
+                due_ns = int(times[place])
             edges = sorted(kept | {frame + 1 for frame in kept})
 
             def make(
@@ -155,7 +155,8 @@ class Trickle(Fault, frozen=True, tag="timing.trickle"):
                 made: list[Action] = []
                 for part in context.cut(piece, edges):
                     held = frames_held(part)
-                    made += [part] if held is not None and held[0] in kept else withheld(part, strike, context)
+                    comes = held is not None and held[0] in kept
+                    made += [part] if comes else withheld(part, strike, context, streams=context.streams)
                 return made
 
             actions = context.over(actions, strike.frame + 1, last, make)
@@ -186,7 +187,9 @@ def mute_start(actions: list[Action], context: Context, delay: Duration) -> list
     first, last = context.tape.frame_at(context.from_ns), context.tape.frame_at(context.from_ns + delay)
     if first >= last:
         return actions
-    return context.over(actions, first, last, lambda piece: withheld(piece, context.strikes[0], context))
+    return context.over(
+        actions, first, last, lambda piece: withheld(piece, context.strikes[0], context, streams=context.streams)
+    )
 
 
 # --- Late ----------------------------------------------------------------------------------------------
@@ -395,7 +398,7 @@ class ClockStep(Fault, frozen=True, tag="timing.clock_step"):
     def apply(self, actions: list[Action], context: Context) -> list[Action]:
         step_ms = int(self.step) // 1_000_000 * (-1 if self.back else 1)
         for strike in context.strikes:
-            frames = range(strike.frame + 1, context.end_of(strike, self.duration))
+            frames = context.of_streams(range(strike.frame + 1, context.end_of(strike, self.duration)))
 
             def make(piece: Action, strike: Strike = strike) -> list[Action]:
                 sent = context.singly(piece)

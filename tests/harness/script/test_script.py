@@ -435,6 +435,44 @@ def test_a_trickle_keeps_one_frame_per_interval():
     assert kept == {*range(1, 11), 15, 20, 25, 30}
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "timing.trickle:interval=50ms", "timing.first_message_delay:delay=100ms", "timing.clock_step:duration=100ms",
+        "timing.silence:duration=100ms", "exchange.heartbeats_only:duration=100ms", "sequence.drop:count=5",
+        "sequence.gap:count=5", "payload.frozen:duration=50ms",
+    ],
+)  # fmt: skip
+def test_what_is_lost_or_changed_of_one_stream_leaves_the_other_as_it_was(spec):
+    timeline = tape(40, symbols=("BTCUSDT", "ETHUSDT"))
+    joint = "," if ":" in spec else ":"
+    at = "" if "first_message" in spec else "@frame=5"
+    actions = compiled([f"{spec}{joint}stream=btcusdt@aggTrade{at}"], timeline)
+    untouched: set[int] = set()
+    struck = 0
+    for action in actions:
+        frames = range(*(frames_held(action) or (0, 0)))
+        if isinstance(action, Span):
+            untouched.update(frames)
+        elif isinstance(action, Withhold):
+            struck += 1
+            untouched.update(
+                frame for frame in frames if action.streams and timeline.stream_of(frame) not in action.streams
+            )
+        elif isinstance(action, Send) and action.frame >= 0:
+            struck += action.payload != timeline.payload(action.frame)
+            untouched.update(frame for frame in frames if action.payload == timeline.payload(frame))
+    assert struck
+    assert untouched >= set(range(1, 40, 2))
+
+
+def test_a_trickle_of_one_stream_lets_frames_of_that_stream_through():
+    spec = "timing.trickle:interval=50ms,stream=ethusdt@aggTrade@frame=1"
+    lost = set(withheld_frames(compiled([spec], tape(30, symbols=("BTCUSDT", "ETHUSDT")))))
+    # Frames count from 1 there: number 2 is the first of the stream, which has one every 20 ms.
+    assert {frame for frame in range(2, 31, 2) if frame not in lost} == {2, 8, 14, 20, 26}
+
+
 def test_a_frozen_feed_repeats_one_frame():
     actions = compiled(["payload.frozen:duration=50ms@frame=10"])
     assert [a.payload for a in actions if isinstance(a, Send)] == [trade(9)] * 4

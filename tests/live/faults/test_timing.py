@@ -105,25 +105,29 @@ def test_what_is_due_is_held_and_comes_at_once():
 
 @shows("timing.flap")
 def test_short_stalls_again_and_again():
-    with serving("timing.flap:stall=60ms,period=100ms@frame=1", speed=1.0) as live, Client(live) as client:
-        assert client.messages(30) == ALL
+    slow = tape(30, step_ns=50_000_000)  # a busy machine may be late by many milliseconds, and not by stalls
+    with (
+        serving("timing.flap:stall=300ms,period=500ms@frame=1", speed=1.0, timeline=slow) as live,
+        Client(live) as client,
+    ):
+        assert len(client.messages(30)) == 30
         gaps = gaps_of(client)
-    long = [place for place, gap in enumerate(gaps) if gap > 0.035]
+    long = [place for place, gap in enumerate(gaps) if gap > 0.18]
     assert long == [0, 9, 19] or long == [0, 9, 19, 28][: len(long)]
 
 
 @shows("timing.burst")
 def test_frames_come_many_times_faster_and_none_before_its_time():
-    slow = tape(30, step_ns=20_000_000)
+    slow = tape(30, step_ns=80_000_000)
     with (
-        serving("timing.burst:duration=400ms,factor=20@frame=1", speed=1.0, timeline=slow) as live,
+        serving("timing.burst:duration=1600ms,factor=20@frame=1", speed=1.0, timeline=slow) as live,
         Client(live) as client,
     ):
         assert len(client.messages(30)) == 30
         gaps = gaps_of(client)
     assert gaps.index(max(gaps)) == 0
-    assert max(gaps) > 0.3
-    assert sum(gaps[1:19]) < 0.2 < 18 * 0.02
+    assert max(gaps) > 1.2
+    assert sum(gaps[1:19]) < 0.8 < 18 * 0.08
 
 
 @shows("timing.lag_constant")
