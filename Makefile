@@ -11,7 +11,7 @@ demo: $(READY)  ## the whole story in two minutes
 	$(BIN)/harness demo
 
 test: lint types layers  ## everything that a change must pass
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -q
+	$(BIN)/python -m pytest -n 4 --dist loadfile -q
 
 fast: $(READY)  ## the tests that open no socket
 	$(BIN)/python -m pytest -n 2 -q -m "not live and not slow"

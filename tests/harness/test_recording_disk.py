@@ -43,10 +43,12 @@ def test_a_full_disk_is_told_in_one_sentence_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["synth", "--frames", "5", "--out", str(tmp_path / "no" / "a.parquet")]) == 2
+def test_a_folder_that_cannot_be_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").touch()
+    assert main(["synth", "--frames", "5", "--out", str(tmp_path / "file" / "no" / "a.parquet")]) == 2
     said = capsys.readouterr().err
-    assert said == f"harness: {tmp_path}/no/a.parquet: cannot be written: {os.strerror(errno.ENOENT)}\n"
+    words = f"--out {tmp_path}/file/no: is no folder and cannot become one: {os.strerror(errno.ENOTDIR)}"
+    assert said == f"harness: {words}\n"
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ CHANGED = {
     "payload.time_zero": times(lambda _: 0),
     "payload.time_future": times(lambda ms: ms + 3_600_000),
     "payload.time_past": times(lambda ms: ms - 3_600_000),
-    "payload.time_backwards": times(lambda ms: ms - 1000),
+    "payload.time_backwards": times(lambda ms: ms - 10 - 1000),  # the trade before it is 10 ms older
     "payload.event_before_trade": lambda p: json.loads(p)["E"] < json.loads(p)["T"],
     "payload.price_zero": differs("p", lambda _: "0.00000000"),
     "payload.price_negative": differs("p", lambda price: "-" + price),
