@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NEVER = np.iinfo(np.int64).max // 4
 """A time that does not come; a quarter of the range, so that a deadline can be added to it."""
 NO_MATCH = -1
+LOOK_UP = "look-up"
+"""What is noted when the subject asks for a name."""
 STOP_CALLED = "stop() called"
 """What is noted before the subject's stop()."""
 

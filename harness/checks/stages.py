@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from harness.checks.case import NEVER, turned_down
+from harness.checks.case import LOOK_UP, NEVER, turned_down
 from harness.clock import NS_PER_S
 from harness.ledger import Raised
 
@@ -135,7 +135,7 @@ _GONE = {
 
 def _looking_up(case: Case, after_ns: int) -> list[str]:
     # Look-ups that were begun; those that were answered are attempts.
-    return [note.text for note in case.notes if note.what == "look-up" and note.at_ns > after_ns]
+    return [note.text for note in case.notes if note.what == LOOK_UP and note.at_ns > after_ns]
 
 
 def _never_tried(case: Case) -> Place:

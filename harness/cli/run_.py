@@ -221,6 +221,7 @@ def as_run(result: RunResult) -> Run:
         trades=result.setting.trades,
         length_ns=result.setting.length_ns,
         marks=result.marks,
+        unmet=result.unmet,
     )
 
 

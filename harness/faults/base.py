@@ -265,6 +265,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Lasts: from the start of every connection, unless the plan names a moment."""
     every_connection: ClassVar[bool] = False
     """Strikes each connection anew, not once across all."""
+    from_connection: ClassVar[int] = 1
+    """The first connection that it concerns; 2 for what goes wrong on coming back."""
     rest: ClassVar[bool] = False
     """Strikes REST requests, not WebSocket connections."""
     control: ClassVar[bool] = False

@@ -134,6 +134,8 @@ class SubscriptionLost(Greeting, frozen=True, tag="exchange.subscription_lost_on
     From the second connection on, streams in the URL are dropped; SUBSCRIBE works.
     """
 
+    from_connection: ClassVar[int] = 2
+
     def changes(self, context: Context) -> dict[str, Any]:
         return {"control.forget_subscriptions": True} if context.connection > 1 else {}
 
@@ -145,6 +147,7 @@ class GapOnReconnect(Fault, frozen=True, tag="exchange.gap_on_reconnect"):
     From the second connection on, the first frames behind the subscription are lost; REST has them.
     """
 
+    from_connection: ClassVar[int] = 2
     every_connection: ClassVar[bool] = True
     default_at: ClassVar[bool] = False
 

@@ -338,6 +338,7 @@ class OverlapOnReconnect(Fault, frozen=True, tag="sequence.overlap_on_reconnect"
     A later connection begins with frames that were due before it subscribed.
     """
 
+    from_connection: ClassVar[int] = 2
     every_connection: ClassVar[bool] = True
     default_at: ClassVar[bool] = False
 

@@ -90,6 +90,8 @@ class CertChangesOnReconnect(Greeting, frozen=True, tag="tls.cert_changes_on_rec
     The first connection is good; every later one meets a bad certificate.
     """
 
+    from_connection: ClassVar[int] = 2
+
     certificate: Literal["expired", "not_yet_valid", "self_signed", "unknown_ca", "wrong_host"] = "expired"
     """What later connections meet."""
 

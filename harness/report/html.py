@@ -118,6 +118,7 @@ def _table(ordered: Sequence[tuple[int, Run]], *, several: bool) -> str:
             else f"{finding.told_after_s:.1f} s"
         )
         cause = verdict.reason.splitlines()[0] if verdict.reason else finding.cause if finding else ""
+        cause = cause or (f"not met: {run.unmet[0].rpartition(': ')[2]}" if run.unmet else "")
         rows.append(
             f'<tr><td><a href="#run-{number}"><code>{escape(_name(run, several=several))}</code></a></td>'
             f'<td class="badge {verdict.outcome}">{verdict.outcome}</td><td>{finding.stage if finding else ""}</td>'
@@ -160,6 +161,7 @@ def _section(number: int, run: Run, *, several: bool) -> str:
         else ""
     )
     reason = f'<p class="unjudged">{escape(verdict.reason)}</p>' if verdict.reason else ""
+    reason += "".join(f'<p class="unjudged">not met: {escape(text)}</p>' for text in run.unmet)
     words = "".join(f"<dt>last words</dt><dd>{_said(word)}</dd>" for word in verdict.last_words)
     return (
         f'<section id="run-{number}"><h2><span class="badge {verdict.outcome}">{verdict.outcome}</span> '

@@ -27,6 +27,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     trades: int = 0
     length_ns: int = 0
     marks: tuple[tuple[float, int, int], ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 def document(runs: Sequence[Run]) -> dict[str, Any]:
@@ -66,6 +67,8 @@ def _run(run: Run) -> dict[str, Any]:
     }
     if verdict.reason:
         found["reason"] = verdict.reason
+    if run.unmet:
+        found["unmet"] = list(run.unmet)
     return found
 
 

@@ -57,6 +57,10 @@ def _page(run: Run, colour: bool, width: int) -> list[str]:
         lines += [*_block(finding, verdict, colour, width), ""]
     if len(verdict.findings) > MAX_FINDINGS:
         lines += [f"{INDENT}and {len(verdict.findings) - MAX_FINDINGS} more findings (--format json shows all)", ""]
+    for fault in run.unmet:
+        lines += _wrapped(
+            f"  {_painted('NOT MET', 'unjudged', colour)}  ", f"{fault}: this run says nothing about it", width
+        )
     if verdict.findings and verdict.intact:
         lines += [f"  {_painted('INTACT', 'intact', colour)}   nothing lost or wrong, but somebody was alarmed", ""]
     return [*lines, *([""] if lines[-1] else []), f"  reproduce: {scenario.reproduce()}"]
@@ -153,6 +157,8 @@ def _table(runs: Sequence[Run], colour: bool, width: int, *, whole: bool) -> lis
     summary = "   ".join(_painted(f"{words[k]} {n}", k, colour) for k, n in counts.items() if n or k != "unjudged")
     alarms = sum(any(not f.excusable for f in run.verdict.findings) for run in runs)
     summary += f"   false alarms {alarms}" if alarms else ""
+    missed = sum(bool(run.unmet) for run in runs)
+    summary += f"   ({missed} did not meet their fault)" if missed else ""
     names = [", ".join(run.scenario.named_faults) or "(none)" for run in runs]
     column = min(max(map(len, names)), 44)
     lines = [
@@ -192,6 +198,8 @@ def _row(run: Run, name: str, column: int, colour: bool, width: int | None) -> s
         told = f"{finding.told_after_s:.1f} s" if finding.told_after_s is not None else "never"
         cause = finding.cause if finding.excusable else f"false alarm: {finding.cause}"
         told = told if finding.excusable else ""
+    if run.unmet and not cause:
+        cause = f"not met: {run.unmet[0].rpartition(': ')[2]}"
     shown = name if len(name) <= column else name[: column - 1] + "…"
     outcome = _painted(f"{verdict.outcome:8}", verdict.outcome, colour)
     head = f"  {shown:{column}}  {outcome}  {stage:9}  {verdict.lost:>5}  {told:>10}  "

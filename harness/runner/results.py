@@ -56,6 +56,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     setting: Setting = Setting()
     digest: str = ""
     wall_s: float = 0.0
+    unmet: tuple[str, ...] = ()
+    """Faults that never came into play, and why."""
     noise: Noise | None = None
     """What it said, when it was the run without faults, and sound."""
     fatal: bool = False

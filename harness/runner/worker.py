@@ -26,6 +26,7 @@ import msgspec
 
 from harness import hosts
 from harness.checks import Case, Tape
+from harness.checks.case import LOOK_UP
 from harness.clock import NS_PER_S, monotonic_ns
 from harness.errors import HarnessBug, HarnessError, SubjectError
 from harness.exchange.settings import MAX, ExchangeSettings
@@ -36,6 +37,7 @@ from harness.redirect import Redirect
 from harness.redirect.hosts import only_real_hosts
 from harness.runner.results import Job, Moved, NoiseFile, RunResult, Setting
 from harness.runner.ride import LEAVING_S, SubjectRide
+from harness.runner.unmet import unmet
 from harness.script import check
 from harness.subjects import HealthPoller, Speech, Tap, TaskWatch, health_names
 from harness.subjects import sizes as container_sizes
@@ -121,7 +123,7 @@ class Worker:
             raise SubjectError(
                 f"{', '.join(scenario.recordings)}: no trade of {', '.join(symbols)} in it; it holds {', '.join(held)}"
             )
-        plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
+        plan = self.plan = Plan(tuple(parse_fault(text) for text in scenario.faults), scenario.seed)
         check(plan, timeline)  # a fault that never strikes would pass for one that was survived
         host = hosts.find(scenario.host_kind)
         settings = ExchangeSettings(speed=scenario.speed or MAX, retime=scenario.retime, seed=scenario.seed)
@@ -139,7 +141,7 @@ class Worker:
     def _noting(self, gate: Gate) -> Gate:
         # A look-up that takes for ever is an attempt that the exchange never gets to see.
         def noting(name: str, port: int) -> tuple[str, int]:
-            self.ledger.write(Noted(at_ns=monotonic_ns(), what="look-up", text=f"{name}:{port}"))
+            self.ledger.write(Noted(at_ns=monotonic_ns(), what=LOOK_UP, text=f"{name}:{port}"))
             return gate(name, port)
 
         return noting
@@ -364,6 +366,7 @@ class Worker:
                     health=tuple(dict.fromkeys((*self.setting.health, *self.health.names))),
                     started_ns=self.ride.started_ns,
                 ),
+                unmet=unmet(self.plan, entries),
                 digest=self.ledger.digest(with_time=self.simulation is not None),
                 wall_s=round(os.times().elapsed - self._began_s, 3),
                 noise=own,
