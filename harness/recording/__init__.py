@@ -5,6 +5,7 @@ table      frames to columns, and back to the exact bytes
 writer     one recording, whole and durable or not there at all
 reader     row group by row group
 tape       recordings to a timeline
+store      its payload bytes, block by block
 verify     proof that a recording is whole
 places     files, folders, object stores
 journal    what is on disk while a recorder runs
