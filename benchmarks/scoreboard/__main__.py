@@ -16,6 +16,7 @@ import os
 import site
 import subprocess
 import sys
+import threading
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = ROOT / ".scoreboard"
 PAGE = ROOT / "docs" / "scoreboard.md"
+_making = threading.Lock()
 
 
 def main() -> int:
@@ -63,7 +65,8 @@ def main() -> int:
 
 def ride(client: Client, recording: Path, jobs: int, deadline_s: float) -> None:
     """Run one client through all trials, with its own interpreter."""
-    python = environment(client)
+    with _making:  # several clients may have one environment
+        python = environment(client)
     words = [
         python,
         "-m",
