@@ -110,7 +110,7 @@ def told(ledger):
 def test_sim_and_live_agree_apart_from_time(faults, authority):
     plan = Plan(tuple(map(parse_fault, faults)), 0)
     ledgers = [list(told(simulated(plan, authority))), list(told(live(plan)))]
-    # On a busy machine the client takes a trade when the next has gone out already: each writer has an order of its own.
+    # On a busy machine the client takes a trade when the next has gone out: each writer has an order of its own.
     for is_taken in (False, True):
         one, other = ([entry for entry in ledger if (entry["entry"] == "accepted") is is_taken] for ledger in ledgers)
         assert one == other
