@@ -65,7 +65,7 @@ def _away(case: Case, loss: Loss) -> Place:
         return Place(
             stage="receive",
             cause=f"{_how_ended(case, ended[0])}; it came back {_seconds(away_ns)} later "
-            f"and {ids_of(case, loss)} were never fetched",
+            f"and {ids_of(case, loss)} {_was(loss)} never fetched",
             suggestion="after a reconnect fetch from the last id over REST (aggTrades?fromId=), or say what is missing",
         )
     if _mostly_changed(case, loss):
@@ -79,7 +79,7 @@ def _away(case: Case, loss: Loss) -> Place:
         return Place(
             stage="receive",
             cause=f"connection open, no data for {_seconds(silent_ns)}, then data again; "
-            f"{ids_of(case, loss)} were never fetched",
+            f"{ids_of(case, loss)} {_was(loss)} never fetched",
             suggestion="compare ids after a pause and fetch what is missing over REST, or say what is missing",
         )
     return Place(
@@ -341,6 +341,10 @@ def _refused_frame(case: Case, loss: Loss) -> Place:
 
 
 # --- Words --------------------------------------------------------------------------------------
+
+
+def _was(loss: Loss) -> str:
+    return "was" if len(loss.frames) == 1 else "were"
 
 
 def ids_of(case: Case, loss: Loss) -> str:
