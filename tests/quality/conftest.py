@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEADLINE_NS = {"sim": 4_000_000_000, "live": 15_000_000_000}
 """A live run shares the machine with others, and a loaded one takes seconds to open a connection."""
-JOBS = {"sim": 3, "live": 6}
+JOBS = {"sim": 3, "live": 4}
 """Simulated runs keep a core busy, live ones wait."""
 
 
