@@ -234,7 +234,6 @@ def _raise_when_hopeless(results: Sequence[RunResult]) -> None:
 
 
 def _dry_run(scenario: Scenario) -> int:
-    import os
     import threading
 
     from harness.subjects import anatomy, find_tap, load

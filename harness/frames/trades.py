@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.frames import Frame
-from harness.frames.columns import TradeColumns, render
+from harness.frames.columns import chosen, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from harness.frames.columns import TradeColumns
 
 
 class Trades:
@@ -42,11 +44,8 @@ class Trades:
         return len(self.received_at_ns)
 
     def __getitem__(self, part: slice) -> Trades:
-        names = ("symbols", "streams")  # words, which the rows have by number
-        cut: dict[str, Any] = {
-            name: values if name in names else values[part] for name, values in self.columns._asdict().items()
-        }
-        return Trades(self.connection, self.received_at_ns[part], self.monotonic_ns[part], TradeColumns(**cut))
+        columns = chosen(self.columns, part)
+        return Trades(self.connection, self.received_at_ns[part], self.monotonic_ns[part], columns)
 
     def frames(self) -> Iterator[Frame]:
         """The same as frames."""

@@ -99,11 +99,12 @@ def _columns(block: bytes, symbol: str) -> tuple[TradeColumns, Any, bool] | None
     if at_us.max() >= LAST_MICROSECOND:
         return None
     at_ns = at_us * NS_PER_US
+    trade_ms = at_ns // NS_PER_MS
     every, zeros = np.ones(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.int32)
     columns = TradeColumns(
         known=every,
         exact=every,
-        event_ms=at_ns // NS_PER_MS,
+        event_ms=trade_ms,
         symbol_codes=zeros,
         symbols=(symbol,),
         agg_trade_id=ids,
@@ -111,7 +112,7 @@ def _columns(block: bytes, symbol: str) -> tuple[TradeColumns, Any, bool] | None
         quantity_e8=quantity,
         first_trade_id=first,
         last_trade_id=last,
-        trade_ms=at_ns // NS_PER_MS,
+        trade_ms=trade_ms,
         is_buyer_maker=table["m"].to_numpy(),
         stream_codes=zeros + NO_STREAM,
         streams=(),
