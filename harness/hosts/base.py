@@ -154,7 +154,7 @@ def run_sync(ride: Ride) -> None:
     try:
         result = ride.stop()
         if result is not None:
-            asyncio.run(_awaited(result))
+            asyncio.run(awaited(result))
     except (Exception, asyncio.CancelledError) as problem:
         ride.failed("stop", problem)
     ride.stopped()
@@ -174,5 +174,6 @@ async def _started(ride: Ride, result: Awaitable[Any]) -> None:
         ride.failed("start", problem)
 
 
-async def _awaited(result: Awaitable[Any]) -> None:
+async def awaited(result: Awaitable[Any]) -> None:
+    """Wait for whatever can be awaited: a loop runs coroutines only."""
     await result

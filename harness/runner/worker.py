@@ -31,6 +31,7 @@ from harness.clock import NS_PER_S, monotonic_ns
 from harness.errors import HarnessBug, HarnessError, SubjectError
 from harness.exchange.settings import MAX, ExchangeSettings
 from harness.faults.plan import Plan, parse_fault
+from harness.hosts.base import awaited
 from harness.ledger import Accepted, Beat, Changed, Closed, Exited, Ledger, MetricsRead, Noted, Opened, Sent
 from harness.recording import load_timeline
 from harness.redirect import Redirect
@@ -49,8 +50,6 @@ from harness.transports.sim import Simulation
 from harness.verdict import Noise, Question, judge, noise_of, settled, unjudged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from harness.ledger import AnyEntry
     from harness.redirect.hook import Gate
     from harness.scenario import Scenario
@@ -448,11 +447,6 @@ class Worker:
             part.write_bytes(msgspec.json.encode(result))
             part.replace(self.job.result)
             getattr(self, "_exit", os._exit)(0)
-
-
-async def awaited(result: Awaitable[Any]) -> None:
-    """Wait for whatever can be awaited."""
-    await result
 
 
 def port_of(live: LiveExchange | SimExchange, name: str) -> int:
