@@ -49,7 +49,8 @@ class OtherLogs:
     Hears loguru and structlog from when they are imported.
 
     Args:
-        heard: takes what reached a sink: logger, level, its name, the message, and the same with its exception.
+        heard: takes what reached a sink: logger, level, its name, the message, and its exception as `sys.exc_info()`
+            gives it, or None.
         speaking: entered around the writing; says whether this record is the outermost, since each of them may be
             led on to another, or to `logging`.
     """
@@ -100,13 +101,8 @@ class OtherLogs:
             said = record["time"], record["level"].no, record["message"]
             if said not in self._said:
                 self._said.append(said)
-                text, problem = str(record["message"]), record["exception"]
-                whole = (
-                    text
-                    if problem is None or problem.type is None
-                    else f"{text} [{problem.type.__name__}: {problem.value}]"
-                )
-                self._heard(str(record["name"]), record["level"].no, record["level"].name, text, whole)
+                level = record["level"]
+                self._heard(str(record["name"]), level.no, level.name, str(record["message"]), record["exception"])
             return result
 
         return write
@@ -136,7 +132,7 @@ class OtherLogs:
             if outermost:
                 event = getattr(self._event, "text", None)
                 text = str(message if event is None else event)
-                self._heard("structlog", level, logging.getLevelName(level), text, text)
+                self._heard("structlog", level, logging.getLevelName(level), text, None)
             return result
 
         return write

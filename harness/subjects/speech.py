@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness.ledger import AnyEntry
 
-    Heard = Callable[[str, int, str, str, str], None]
+    Heard = Callable[[str, int, str, str, Any], None]
 
 INFO = logging.INFO
 TEXT_MAX = 400
@@ -117,14 +117,9 @@ class Speech:
         finally:
             self._inside.logging, self._inside.other = before
 
-    def _hear(self, logger: str, level: int, level_name: str, template: str, text: str) -> None:
+    def _hear(self, logger: str, level: int, level_name: str, text: str, problem: Any) -> None:
         if not self._ours():
-            self._write(
-                Logged(
-                    at_ns=monotonic_ns(), logger=logger, level=level, level_name=level_name,
-                    template=template[:TEXT_MAX], text=text[:TEXT_MAX],
-                )
-            )  # fmt: skip
+            self._write(_logged(logger, level, level_name, text, text, problem))
 
     # --- What is only printed -----------------------------------------------------------------------
 
@@ -212,14 +207,19 @@ def _entry(record: logging.LogRecord) -> Logged:
         text = record.getMessage()
     except Exception:
         text = str(record.msg)
-    if record.exc_info and record.exc_info[0] is not None:
-        text += f" [{record.exc_info[0].__name__}: {record.exc_info[1]}]"
+    return _logged(record.name, record.levelno, record.levelname, str(record.msg), text, record.exc_info)
+
+
+def _logged(logger: str, level: int, level_name: str, template: str, text: str, problem: Any) -> Logged:
+    # A problem is what `sys.exc_info()` gives: kind, value, traceback.
+    if problem and problem[0] is not None:
+        text += f" [{problem[0].__name__}: {problem[1]}]"
     return Logged(
         at_ns=monotonic_ns(),
-        logger=record.name,
-        level=record.levelno,
-        level_name=record.levelname,
-        template=str(record.msg)[:TEXT_MAX],
+        logger=logger,
+        level=level,
+        level_name=level_name,
+        template=template[:TEXT_MAX],
         text=text[:TEXT_MAX],
     )
 

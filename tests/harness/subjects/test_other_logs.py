@@ -14,13 +14,7 @@ from loguru import logger as loguru_logger
 
 from harness.ledger import Logged
 from harness.subjects import Speech
-
-
-@pytest.fixture
-def heard():
-    entries = []
-    with Speech(entries.append, ignored_threads=("harness-",)):
-        yield entries
+from tests.harness.subjects.hearing import logs
 
 
 @pytest.fixture
@@ -37,10 +31,6 @@ def structlog_to():
     out = io.StringIO()
     yield structlog.wrap_logger(structlog.PrintLogger(out)), out
     structlog.reset_defaults()
-
-
-def logs(entries):
-    return [(e.level_name, e.text) for e in entries if isinstance(e, Logged)]
 
 
 def test_what_reaches_a_sink_of_loguru_is_heard_once_however_many_sinks_there_are(heard, loguru):

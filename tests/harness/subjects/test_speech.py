@@ -10,13 +10,7 @@ import pytest
 
 from harness.ledger import Logged, Noted
 from harness.subjects import Speech
-
-
-@pytest.fixture
-def heard():
-    entries = []
-    with Speech(entries.append, ignored_threads=("harness-",)):
-        yield entries
+from tests.harness.subjects.hearing import logs
 
 
 @pytest.fixture
@@ -26,10 +20,6 @@ def logger():
     made.handlers.clear()
     made.filters.clear()
     made.propagate, made.disabled, made.level = True, False, logging.NOTSET
-
-
-def logs(entries):
-    return [(e.level_name, e.text) for e in entries if isinstance(e, Logged)]
 
 
 def test_a_warning_is_heard_with_its_template_and_its_text(heard, logger):
