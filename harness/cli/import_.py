@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     one_file = out.suffix == ".parquet"
-    if not one_file:
-        check_folder(args.out)
+    check_folder(str(out.parent if one_file else out))
     captures, failed = [], 0
     for name in args.files:
         try:

@@ -52,6 +52,13 @@ def test_exporting_and_importing_gives_back_every_frame(market, tmp_path, capsys
     assert "JSON lines, 300 frames" in capsys.readouterr().out
 
 
+def test_importing_into_a_folder_that_is_not_there_makes_it(market, tmp_path):
+    made = tmp_path / "new" / "b.parquet"
+    assert main(["export", str(market), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")]) == 0
+    assert main(["import", str(tmp_path / "a.jsonl"), "--out", str(made)]) == 0
+    assert len(open_recording(made)) == 300
+
+
 def test_archive_csv_holds_every_trade(market, capsysbinary):
     capsysbinary.readouterr()
     assert main(["export", str(market), "--to", "csv"]) == 0
