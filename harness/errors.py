@@ -92,6 +92,8 @@ def nearest(word: str, known: Iterable[str], *, noun: str) -> str:
     close = closest(word, names)
     if close:
         return f"unknown {noun} {word!r}; did you mean {close!r}?"
+    if not names:
+        return f"unknown {noun} {word!r}; there are none"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"unknown {noun} {word!r}; there are: {shown}"
 

@@ -11,10 +11,10 @@ import importlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from harness.cli._options import INTERRUPTED, Parser
-from harness.errors import HarnessError, closest, nearest
+from harness.errors import HarnessError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,21 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, strange = parser.parse_known_args(arguments)
         if strange:
-            _refuse(verbs.choices[args.verb], strange)
+            # By the verb's own parser, so that the way out is the help of the verb.
+            own = verbs.choices[args.verb]
+            own.error(own.nearest_option(strange[0]) or f"unrecognized arguments: {' '.join(strange)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     return _guarded(args)
-
-
-def _refuse(parser: argparse.ArgumentParser, strange: list[str]) -> NoReturn:
-    # By the verb's own parser, so that the way out is the help of the verb.
-    option = strange[0].partition("=")[0]
-    if option.startswith("--"):
-        known = [text for action in parser._actions for text in action.option_strings if text.startswith("--")]  # noqa: SLF001 - there is no public list
-        close = closest(option, known)
-        if close:
-            parser.error(f"unknown option {option!r}; did you mean {close!r}?")
-    parser.error(f"unrecognized arguments: {' '.join(strange)}")
 
 
 class _Terminated(KeyboardInterrupt):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.errors import closest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.faults.plan import Plan
 
@@ -21,8 +24,28 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, where argparse would print every option there is."""
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what is known, as argparse does."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def nearest_option(self, strange: str) -> str:
+        """A sentence about an option that there is not, with the one that was meant; empty when none is near."""
+        option = strange.partition("=")[0]
+        known = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
+        if not option.startswith("--") or option in known:
+            return ""
+        close = closest(option, known)
+        return f"unknown option {option!r}; did you mean {close!r}?" if close else ""
+
     def error(self, message: str) -> NoReturn:
         """End with the sentence and exit code 2."""
+        if message.startswith("the following arguments are required"):
+            # A typo in a required option looks to argparse as if it had been left out.
+            own = itertools.takewhile(lambda text: text != "--", self._given)
+            message = next(filter(None, map(self.nearest_option, own)), message)
         self.exit(2, f"harness: {message}; `{self.prog} --help` has every option\n")
 
 

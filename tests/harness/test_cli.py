@@ -40,6 +40,7 @@ def test_every_verb_has_a_module_and_shows_its_help(capsys):
         (["record", "btcusdt", "--frames", "0"], "--frames: '0' is not a whole number from 1"),
         (["run", "a:B", "--recording", "r", "extra"], "unrecognized arguments: extra; `harness run --help`"),
         (["run", "a:B", "--recording", "r", "--fualt=x"], "unknown option '--fualt'; did you mean '--fault'?"),
+        (["run", "a:B", "--recodring", "r"], "unknown option '--recodring'; did you mean '--recording'?"),
         (
             ["exec", "--recording", RECORDING, "--fault", "tcp.reset_peer@frame=1001", "--", "true"],
             "1001 is past the end",

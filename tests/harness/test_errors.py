@@ -17,6 +17,10 @@ def test_a_word_like_no_other_gets_the_list():
     assert said == "unknown retime 'xyzzy'; there are: auto, none"
 
 
+def test_where_there_is_nothing_to_choose_from_no_list_is_announced():
+    assert errors.nearest("xyzzy", [], noun="name") == "unknown name 'xyzzy'; there are none"
+
+
 @pytest.mark.parametrize("kind", [errors.UsageError, errors.SubjectError, errors.NetworkError])
 def test_what_the_user_can_mend_exits_with_two(kind):
     assert kind("x").exit_code == 2
