@@ -46,7 +46,8 @@ class Parser(argparse.ArgumentParser):
             # A typo in a required option looks to argparse as if it had been left out.
             own = itertools.takewhile(lambda text: text != "--", self._given)
             message = next(filter(None, map(self.nearest_option, own)), message)
-        self.exit(2, f"harness: {message}; `{self.prog} --help` has every option\n")
+        mark = "" if message.endswith("?") else ";"
+        self.exit(2, f"harness: {message}{mark} `{self.prog} --help` has every option\n")
 
 
 def whole(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
